@@ -1,0 +1,58 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "server/core/attempt_files.h"
+#include "server/core/clock.h"
+#include "server/core/job_table.h"
+#include "server/core/launcher.h"
+#include "server/core/scheduler.h"
+
+namespace ithaca {
+
+// Carries out what the scheduler decides, store first: the intent is committed, then the side effect happens, then its
+// result is committed. Whatever a crash interrupts, the next Tick of the next coordinator finds in the store and goes
+// on with. Used by one thread, which calls Tick when JobTable::WaitForWake returns. It alone starts and ends attempts.
+// The table, files, launcher and clock outlive it.
+//
+// An error of a Tick (a full disk, say) leaves jobs as they were; the next Tick tries again.
+class Reconciler {
+ public:
+  struct Options {
+    SchedulerOptions scheduler;
+  };
+
+  Reconciler(JobTable& table, AttemptFiles& files, Launcher& launcher, const Clock& clock, Options options);
+
+  // Looks at everything once. Returns when to look again at the latest if nothing wakes it before.
+  absl::Time Tick();
+
+  // First error of the last Tick, OK if it had none; for the log and the status page.
+  const absl::Status& last_error() const { return last_error_; }
+
+ private:
+  void Observe();  // asks the launcher about every open attempt
+  void Adopt(const AttemptRecord& attempt);
+  absl::Status CarryOut(const Action& action);
+  absl::Status Carry(const std::string& job_id, const StartAttempt& step);
+  absl::Status Carry(const std::string& job_id, const MarkRunning& step);
+  absl::Status Carry(const std::string& job_id, const BeginStop& step);
+  absl::Status Carry(const std::string& job_id, const SendStop& step);
+  absl::Status Carry(const std::string& job_id, const KillWorkers& step);
+  absl::Status Carry(const std::string& job_id, const EndAttempt& step);
+  absl::Status Carry(const std::string& job_id, const Requeue& step);
+  absl::Status Launch(const JobRecord& job, AttemptRecord attempt);
+
+  JobTable& table_;
+  AttemptFiles& files_;
+  Launcher& launcher_;
+  const Clock& clock_;
+  const Options options_;
+  absl::Status last_error_;
+};
+
+}  // namespace ithaca
