@@ -1,0 +1,100 @@
+#include "server/launcher/local/local_node.h"
+
+#include <dlfcn.h>
+
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+
+namespace ithaca {
+namespace {
+
+struct Gpus {
+  int count = 0;
+  std::string name;          // of the first
+  int64_t memory_bytes = 0;  // of the smallest; 0: not known
+};
+
+// The few functions of NVML that are needed, with the types of nvml.h.
+class Nvml {
+ public:
+  Nvml() : library_(::dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)) {}
+  ~Nvml() {
+    if (library_ != nullptr) ::dlclose(library_);
+  }
+
+  std::optional<Gpus> Ask() {
+    if (!Call<int()>("nvmlInit_v2")) return std::nullopt;
+    unsigned count = 0;
+    const bool counted = Call<int(unsigned*)>("nvmlDeviceGetCount_v2", &count);
+    Gpus gpus{static_cast<int>(count), "", counted && count > 0 ? std::numeric_limits<int64_t>::max() : 0};
+    for (unsigned i = 0; counted && i < count; ++i) AddDevice(i, &gpus);
+    Call<int()>("nvmlShutdown");
+    return counted ? std::optional<Gpus>(gpus) : std::nullopt;
+  }
+
+ private:
+  struct Memory {
+    unsigned long long total, free, used;
+  };
+
+  void AddDevice(unsigned index, Gpus* gpus) {
+    void* device = nullptr;
+    char name[96] = {};
+    Memory memory{};
+    if (!Call<int(unsigned, void**)>("nvmlDeviceGetHandleByIndex_v2", index, &device)) return;
+    if (index == 0 && Call<int(void*, char*, unsigned)>("nvmlDeviceGetName", device, name, sizeof name - 1)) {
+      gpus->name = name;
+    }
+    const bool known = Call<int(void*, Memory*)>("nvmlDeviceGetMemoryInfo", device, &memory);
+    gpus->memory_bytes = std::min<int64_t>(gpus->memory_bytes, known ? static_cast<int64_t>(memory.total) : 0);
+  }
+
+  template <typename Function, typename... Arguments>
+  bool Call(const char* name, Arguments... arguments) {
+    if (library_ == nullptr) return false;
+    auto* function = reinterpret_cast<Function*>(::dlsym(library_, name));
+    return function != nullptr && function(arguments...) == 0;
+  }
+
+  void* const library_;
+};
+
+Gpus FindGpus() {
+  if (const std::optional<Gpus> gpus = Nvml().Ask()) return *gpus;
+  Gpus gpus;
+  while (std::filesystem::exists(absl::StrCat("/dev/nvidia", gpus.count))) ++gpus.count;
+  return gpus;
+}
+
+}  // namespace
+
+int64_t AvailableMemoryBytes() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string key, unit; file >> key;) {
+    int64_t value = 0;
+    if (!(file >> value)) return 0;
+    std::getline(file, unit);
+    if (key == "MemAvailable:") return value * 1024;
+  }
+  return 0;
+}
+
+Node DescribeLocalNode(const std::string& name, int cpu_slots) {
+  const Gpus gpus = FindGpus();
+  if (cpu_slots < 0) cpu_slots = gpus.count > 0 ? 0 : 1;
+  const int64_t memory = AvailableMemoryBytes();
+  Node node{name, {}};
+  if (gpus.count > 0) {
+    node.pools.push_back({v1::DEVICE_KIND_CUDA, gpus.name, gpus.count, gpus.memory_bytes, memory / gpus.count});
+  }
+  if (cpu_slots > 0) {
+    node.pools.push_back({v1::DEVICE_KIND_CPU, "cpu", cpu_slots, memory / cpu_slots, memory / cpu_slots});
+  }
+  return node;
+}
+
+}  // namespace ithaca

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <thread>
+
+#include "absl/synchronization/mutex.h"
+#include "server/launcher/local/process_identity.h"
+
+namespace ithaca {
+
+// Calls back as soon as a watched process ends, whoever its parent is. Owned by the launcher; one thread, joined by the
+// destructor, which also calls back and must not be blocked.
+class ProcessWatcher {
+ public:
+  explicit ProcessWatcher(std::function<void()> on_end);
+  ~ProcessWatcher();
+
+  // Watches a process once; one that has ended already is no error and is not called back for.
+  void Watch(const ProcessIdentity& process);
+
+ private:
+  void Run();
+
+  const std::function<void()> on_end_;
+  int epoll_fd_ = -1, stop_fd_ = -1;
+  absl::Mutex mutex_;
+  std::map<pid_t, int> watched_ ABSL_GUARDED_BY(mutex_);  // its pidfd
+  std::thread thread_;
+};
+
+}  // namespace ithaca
