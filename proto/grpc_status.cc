@@ -1,0 +1,51 @@
+#include "proto/grpc_status.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/cord.h"
+#include "google/rpc/status.pb.h"
+
+namespace ithaca {
+namespace {
+
+// HTTP/2 peers limit headers to 8 KiB by default, and gRPC sends message and details (which repeat it) as such.
+constexpr size_t kMaxMessageBytes = 2048;
+constexpr size_t kMaxDetailsBytes = 4096;
+
+std::string Shortened(absl::string_view message) {
+  std::string text(message);
+  if (text.size() <= kMaxMessageBytes) return text;
+  size_t cut = kMaxMessageBytes;
+  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // not inside a UTF-8 sequence
+  return text.substr(0, cut) + " ...";
+}
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  google::rpc::Status details;
+  details.set_code(static_cast<int>(status.code()));
+  const std::string message = Shortened(status.message());
+  status.ForEachPayload([&details](absl::string_view type_url, const absl::Cord& payload) {
+    google::protobuf::Any any;
+    any.set_type_url(std::string(type_url));
+    any.set_value(std::string(payload));
+    if (details.ByteSizeLong() + any.ByteSizeLong() <= kMaxDetailsBytes) *details.add_details() = any;
+  });
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message, details.SerializeAsString());
+}
+
+absl::Status FromGrpcStatus(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  absl::Status result(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  google::rpc::Status details;
+  if (details.ParseFromString(status.error_details())) {
+    for (const google::protobuf::Any& any : details.details())
+      result.SetPayload(any.type_url(), absl::Cord(any.value()));
+  }
+  return result;
+}
+
+}  // namespace ithaca
