@@ -29,7 +29,8 @@ def cache_directory():
 
 
 def fetch_book(work):
-    subprocess.run(["apt-get", "download", "-qq", PACKAGE], cwd=work, check=True)
+    as_root = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
+    subprocess.run(["apt-get", *as_root, "download", "-qq", PACKAGE], cwd=work, check=True)
     (package,) = work.glob("*.deb")
     subprocess.run(["dpkg", "-x", package, work / "root"], check=True)
     (book,) = (work / "root").rglob(MEMBER)
