@@ -103,7 +103,7 @@ class JobFileReader {
   }
 
   void ReadField(const YAML::Node& node, Message& message, const FieldDescriptor& field, const std::string& path) {
-    if (node.IsNull()) return;
+    if (node.IsNull()) return message.GetReflection()->ClearField(&message, &field);
     if (field.is_map()) return ReadMap(node, message, field, path);
     if (field.is_repeated()) return ReadList(node, message, field, path);
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
