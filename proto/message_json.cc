@@ -23,7 +23,10 @@ json SubmessageToJson(const Message& message) {
   if (message.GetDescriptor() == google::protobuf::Timestamp::descriptor()) {
     google::protobuf::Timestamp time;
     time.CopyFrom(message);
-    return TimeUtil::IsTimestampValid(time) ? TimeUtil::ToString(time) : "";
+    const bool valid = time.seconds() >= TimeUtil::kTimestampMinSeconds &&
+                       time.seconds() <= TimeUtil::kTimestampMaxSeconds && time.nanos() >= 0 &&
+                       time.nanos() < 1000000000;
+    return valid ? TimeUtil::ToString(time) : "";
   }
   if (message.GetDescriptor() == google::protobuf::Duration::descriptor()) {
     google::protobuf::Duration duration;
