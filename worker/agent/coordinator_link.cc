@@ -107,13 +107,14 @@ void CoordinatorLink::Run() {
   absl::BitGen random;
   absl::Duration backoff = kFirstBackoff;
   while (true) {
+    const absl::Time begin = absl::Now();
     const grpc::Status status = RunStream();
     if (IsFinal(status)) {
       callbacks_.on_refused(absl::FailedPreconditionError(status.error_message()));
       return;
     }
     absl::MutexLock lock(&mutex_);
-    if (acknowledged_) backoff = kFirstBackoff;
+    if (absl::Now() - begin > kLastBackoff) backoff = kFirstBackoff;
     const absl::Duration pause = backoff * absl::Uniform(random, 0.75, 1.25);
     if (mutex_.AwaitWithTimeout(absl::Condition(&closing_), pause)) return;
     // A coordinator on this machine is back within moments; a second between attempts costs nothing.
@@ -129,7 +130,7 @@ grpc::Status CoordinatorLink::RunStream() {
     absl::MutexLock lock(&mutex_);
     if (closing_) return grpc::Status::CANCELLED;
     context_ = &context;
-    acknowledged_ = broken_ = done_sent_ = false;
+    acknowledged_ = broken_ = detached_ = done_sent_ = false;
     exits_sent_ = 0;
     listening_sent_ = hello_.has_listening();
     *hello.mutable_hello() = hello_;
@@ -143,10 +144,11 @@ grpc::Status CoordinatorLink::RunStream() {
     while (SendDue(stream.get())) {
       absl::MutexLock lock(&mutex_);
       const auto due = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return broken_ || closing_ || (acknowledged_ && wake_);
+        return broken_ || detached_ || closing_ || (acknowledged_ && wake_);
       };
       mutex_.AwaitWithTimeout(absl::Condition(&due), kBatchInterval);
     }
+    stream->WritesDone();
     reader.join();
   }
   const grpc::Status status = stream->Finish();
@@ -163,6 +165,9 @@ void CoordinatorLink::ReadAll(Stream* stream) {
       absl::MutexLock lock(&mutex_);
       if (!acknowledged_) wake_ = true;
       acknowledged_ = true;
+    } else if (message.has_detach()) {
+      absl::MutexLock lock(&mutex_);
+      detached_ = true;
     } else {
       callbacks_.on_message(std::move(message));
       message.Clear();
@@ -177,7 +182,7 @@ bool CoordinatorLink::SendDue(Stream* stream) {
   bool done_due = false;
   {
     absl::MutexLock lock(&mutex_);
-    if (broken_ || closing_) return false;
+    if (broken_ || detached_ || closing_) return false;
     if (!acknowledged_) return true;
     wake_ = false;
     // What is an exit now has its records in the spool already; they go first.

@@ -72,6 +72,7 @@ class CoordinatorLink {
   // Of the present stream.
   bool acknowledged_ ABSL_GUARDED_BY(mutex_) = false;
   bool broken_ ABSL_GUARDED_BY(mutex_) = false;
+  bool detached_ ABSL_GUARDED_BY(mutex_) = false;
   bool listening_sent_ ABSL_GUARDED_BY(mutex_) = false;
   size_t exits_sent_ ABSL_GUARDED_BY(mutex_) = 0;
   bool done_sent_ ABSL_GUARDED_BY(mutex_) = false;

@@ -1,0 +1,170 @@
+#include "server/coordinator.h"
+
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "proto/status_macros.h"
+#include "server/core/clock.h"
+#include "server/core/history.h"
+#include "server/core/job_table.h"
+#include "server/core/reconciler.h"
+#include "server/core/registry.h"
+#include "server/core/worker_hub.h"
+#include "server/launcher/local/local_launcher.h"
+#include "server/launcher/local/local_node.h"
+#include "server/metrics/http_server.h"
+#include "server/metrics/job_collector.h"
+#include "server/metrics/rpc_metrics.h"
+#include "server/metrics/status_page.h"
+#include "server/metrics/status_source.h"
+#include "server/rpc/rpc_server.h"
+#include "server/state_lock.h"
+#include "server/store/disk_attempt_files.h"
+#include "server/store/sqlite_store.h"
+
+#ifndef ITHACA_VERSION
+#define ITHACA_VERSION "unknown"
+#endif
+
+namespace ithaca {
+namespace {
+
+constexpr absl::Duration kSeriesHold = absl::Minutes(5);
+constexpr absl::Duration kDrainPatience = absl::Seconds(3);
+// A path that is longer does not fit a unix socket's address; workers then use the TCP port.
+constexpr size_t kMaxSocketPath = 100;
+
+absl::Status CheckOptions(const CoordinatorOptions& options) {
+  RETURN_IF_ERROR(CheckExposure(options.listen, "--listen", !options.tls_cert_path.empty(), options.insecure_listen));
+  RETURN_IF_ERROR(CheckExposure(options.http, "--http", false, options.insecure_listen));
+  for (const std::filesystem::path& program : {options.worker_path, options.engine_path}) {
+    if (::access(program.c_str(), X_OK) != 0) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("There is no program ", program.string(), ": give --worker-path and --engine-path."));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string MetricsText(const std::vector<const prometheus::Collectable*>& sources) {
+  std::vector<prometheus::MetricFamily> families;
+  for (const prometheus::Collectable* source : sources) {
+    for (prometheus::MetricFamily& family : source->Collect()) families.push_back(std::move(family));
+  }
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace
+
+// All there is, in the order of lifetimes.
+struct Coordinator::Parts {
+  Parts(StateLock lock_taken, std::unique_ptr<Store> opened, const CoordinatorOptions& options)
+      : lock(std::move(lock_taken)),
+        store(std::move(opened)),
+        files(options.state_directory),
+        table(*store, files, Clock::Real(), {DescribeLocalNode(options.host, options.cpu_slots)}),
+        registry(table, files, Clock::Real()),
+        history(table, files),
+        hub(table, files, Clock::Real()),
+        jobs(table, kSeriesHold),
+        status(table, history, Clock::Real(), ITHACA_VERSION) {
+    prometheus::BuildGauge()
+        .Name("ithaca_build_info")
+        .Help("1, with the version of this coordinator.")
+        .Register(*metrics)
+        .Add({{"version", ITHACA_VERSION}})
+        .Set(1);
+  }
+
+  ~Parts() {
+    rpc.reset();
+    stopping = true;
+    table.Wake();
+    if (reconciling.joinable()) reconciling.join();
+  }
+
+  void Reconcile() {
+    while (!stopping) {
+      const absl::Time next = reconciler->Tick();
+      if (!reconciler->last_error().ok()) std::cerr << "ithacad: " << reconciler->last_error() << std::endl;
+      table.WaitForWake(next);
+    }
+  }
+
+  StateLock lock;
+  std::unique_ptr<Store> store;
+  DiskAttemptFiles files;
+  JobTable table;
+  Registry registry;
+  History history;
+  WorkerHub hub;
+  std::shared_ptr<prometheus::Registry> metrics = std::make_shared<prometheus::Registry>();
+  JobCollector jobs;
+  StatusSource status;
+  std::unique_ptr<LocalLauncher> launcher;
+  std::unique_ptr<Reconciler> reconciler;
+  std::unique_ptr<HttpServer> http;
+  std::unique_ptr<RpcServer> rpc;
+  std::atomic<bool> stopping = false;
+  std::thread reconciling;
+};
+
+namespace {
+
+std::string WorkerSocket(const CoordinatorOptions& options) {
+  const std::string path = options.state_directory / "workers.sock";
+  return path.size() <= kMaxSocketPath ? path : "";
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const CoordinatorOptions& options) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  ASSIGN_OR_RETURN(StateLock lock, StateLock::Take(options.state_directory));
+  ASSIGN_OR_RETURN(std::unique_ptr<Store> store, SqliteStore::Open(options.state_directory / "state.db"));
+  auto parts = std::make_unique<Parts>(std::move(lock), std::move(store), options);
+  RETURN_IF_ERROR(parts->table.Recover());
+
+  const std::string socket = WorkerSocket(options);
+  RpcServer::Interceptors interceptors;
+  interceptors.push_back(std::make_unique<RpcMetrics>(*parts->metrics));
+  ASSIGN_OR_RETURN(
+      parts->rpc, RpcServer::Start(
+                      {options.listen, socket, options.tls_cert_path, options.tls_key_path, options.tls_client_ca_path},
+                      {parts->table, parts->registry, parts->history, parts->hub}, std::move(interceptors)));
+  Parts& all = *parts;
+  const HttpPage metrics = [&all] {
+    return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", MetricsText({all.metrics.get(), &all.jobs})};
+  };
+  const HttpPage status = [&all] {
+    return HttpResponse{200, "text/html; charset=utf-8", RenderStatusPage(all.status.View())};
+  };
+  const HttpPage health = [] { return HttpResponse{200, "text/plain; charset=utf-8", "ok\n"}; };
+  ASSIGN_OR_RETURN(parts->http, HttpServer::Start(options.http.ToString(),
+                                                  {{"/", status}, {"/metrics", metrics}, {"/healthz", health}}));
+
+  LocalLauncher::Options launch{options.worker_path, options.engine_path,
+                                socket.empty() ? parts->rpc->address() : absl::StrCat("unix:", socket), options.host,
+                                socket.empty() ? options.tls_cert_path : ""};
+  parts->launcher = std::make_unique<LocalLauncher>(std::move(launch), [&all] { all.table.Wake(); });
+  parts->reconciler =
+      std::make_unique<Reconciler>(parts->table, parts->files, *parts->launcher, Clock::Real(), Reconciler::Options{});
+  parts->reconciling = std::thread([&all] { all.Reconcile(); });
+  return std::unique_ptr<Coordinator>(new Coordinator(std::move(parts)));
+}
+
+Coordinator::Coordinator(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Coordinator::~Coordinator() { parts_->rpc->Drain(kDrainPatience); }
+
+std::string Coordinator::grpc_address() const { return parts_->rpc->address(); }
+std::string Coordinator::http_address() const { return parts_->http->address(); }
+
+}  // namespace ithaca

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace ithaca {
+
+// "host:port" of a command line: an IPv4 address, an IPv6 address in brackets, or "localhost".
+struct ListenAddress {
+  std::string host;
+  int port = 0;  // 0: any free one
+
+  std::string ToString() const;
+  // Whether only processes of this machine can reach it.
+  bool IsLoopback() const;
+};
+
+// INVALID_ARGUMENT with one sentence for anything else.
+absl::StatusOr<ListenAddress> ParseListenAddress(const std::string& text);
+
+// OK for a loopback address, or where the operator has said how the port is protected; else FAILED_PRECONDITION with
+// one sentence that says what to do. `flag` names the flag the address came from.
+absl::Status CheckExposure(const ListenAddress& address, const std::string& flag, bool has_tls, bool insecure_allowed);
+
+}  // namespace ithaca
