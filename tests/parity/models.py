@@ -12,7 +12,7 @@ REAL = CACHE / "SmolLM2-135M-Instruct"
 BOOK = CACHE / "opticks" / "opticks.txt"
 
 SHARED = dict(
-    vocab_size=311, hidden_size=48, intermediate_size=80, num_hidden_layers=3, max_position_embeddings=512,
+    vocab_size=311, intermediate_size=80, num_hidden_layers=3, max_position_embeddings=512,
     rms_norm_eps=1e-5, initializer_range=0.1, bos_token_id=1, eos_token_id=2, attention_dropout=0.0,
 )  # fmt: skip
 LLAMA3_ROPE = {
@@ -22,14 +22,22 @@ LLAMA3_ROPE = {
 
 LLAMA, QWEN3 = transformers.LlamaConfig, transformers.Qwen3Config
 TINY = {
-    "llama-grouped": lambda: LLAMA(**SHARED, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False),
-    "llama-uneven-heads": lambda: LLAMA(**SHARED, num_attention_heads=9, num_key_value_heads=3, head_dim=8, tie_word_embeddings=True),
-    "llama-one-kv-head": lambda: LLAMA(**SHARED, num_attention_heads=5, num_key_value_heads=1, head_dim=16, tie_word_embeddings=False),
-    "llama3-rope": lambda: LLAMA(
-        **SHARED, num_attention_heads=6, num_key_value_heads=6, rope_parameters=LLAMA3_ROPE, tie_word_embeddings=True
+    "llama-grouped": lambda: LLAMA(**SHARED, hidden_size=48, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False),
+    "llama-uneven-heads": lambda: LLAMA(
+        **SHARED, hidden_size=72, num_attention_heads=9, num_key_value_heads=3, head_dim=16, tie_word_embeddings=True
     ),
-    "qwen3": lambda: QWEN3(**SHARED, num_attention_heads=6, num_key_value_heads=2, head_dim=16, tie_word_embeddings=False),
-    "qwen3-tied": lambda: QWEN3(**SHARED, num_attention_heads=7, num_key_value_heads=7, head_dim=8, tie_word_embeddings=True),
+    "llama-one-kv-head": lambda: LLAMA(
+        **SHARED, hidden_size=40, num_attention_heads=5, num_key_value_heads=1, head_dim=24, tie_word_embeddings=False
+    ),
+    "llama3-rope": lambda: LLAMA(
+        **SHARED, hidden_size=48, num_attention_heads=6, num_key_value_heads=6, rope_parameters=LLAMA3_ROPE, tie_word_embeddings=True
+    ),
+    "qwen3": lambda: QWEN3(
+        **SHARED, hidden_size=48, num_attention_heads=6, num_key_value_heads=2, head_dim=16, tie_word_embeddings=False
+    ),
+    "qwen3-tied": lambda: QWEN3(
+        **SHARED, hidden_size=48, num_attention_heads=7, num_key_value_heads=7, head_dim=8, tie_word_embeddings=True
+    ),
 }
 
 
