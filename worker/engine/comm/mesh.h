@@ -18,7 +18,7 @@ struct RendezvousOptions {
   std::string master_host = "127.0.0.1";
   int master_port = 0;  // 0 on rank 0: any free port, told through on_listening
   int64_t timeout_seconds = 600;
-  // Called on rank 0 once the rendezvous store accepts connections.
+  // Called on rank 0 once the rendezvous store accepts connections; not at all for a world of one with a given port.
   std::function<void(const std::string& host, int port)> on_listening;
 
   // Throws EngineError (invalid config) on a value that makes no sense. No variable set: a world of one.
@@ -26,7 +26,8 @@ struct RendezvousOptions {
 };
 
 // All ranks of a run as a grid of replicas x sequence: rank = replica * sequence_ranks + sequence_rank. Owns the
-// communicators; used by one thread. Throws EngineError.
+// communicators; used by one thread. On CUDA the groups are NCCL's, unless ITHACA_COLLECTIVES=gloo in the environment.
+// Groups of the same ranks are one communicator. Throws EngineError.
 class Mesh {
  public:
   // Joins the rendezvous and builds the groups. Collective over all ranks.

@@ -1,0 +1,91 @@
+#include "worker/engine/comm/gloo.h"
+
+#include <condition_variable>
+#include <cstdlib>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+
+#include "worker/engine/errors.h"
+
+namespace ithaca::engine {
+namespace {
+
+// Gives access to the connections, which c10d closes only with the whole group.
+class ClosableGloo : public c10d::ProcessGroupGloo {
+ public:
+  using c10d::ProcessGroupGloo::ProcessGroupGloo;
+  void CloseConnections() {
+    for (const auto& context : contexts_) context->closeConnections();
+  }
+};
+
+class GlooCommunicator : public C10dCommunicator {
+ public:
+  GlooCommunicator(const GroupOptions& options, c10::intrusive_ptr<ClosableGloo> gloo)
+      : C10dCommunicator(options, gloo), gloo_(gloo.get()) {}
+  ~GlooCommunicator() override {
+    if (aborted()) ReleaseBackend();
+  }
+
+ private:
+  // The state outlives the communicator: the callback of an abandoned collective may come late.
+  struct Signal {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool done = false;
+    bool closed = false;
+  };
+
+  void Wait(c10d::Work& work) override {
+    {
+      const std::lock_guard<std::mutex> lock(signal_->mutex);
+      signal_->done = false;
+    }
+    work.getFuture()->addCallback([signal = signal_](c10::ivalue::Future&) {
+      const std::lock_guard<std::mutex> lock(signal->mutex);
+      signal->done = true;
+      signal->changed.notify_all();
+    });
+    {
+      std::unique_lock<std::mutex> lock(signal_->mutex);
+      signal_->changed.wait(lock, [&] { return signal_->done || signal_->closed; });
+      if (!signal_->done) return;
+    }
+    work.wait();
+  }
+
+  void Close() override {
+    {
+      const std::lock_guard<std::mutex> lock(signal_->mutex);
+      signal_->closed = true;
+      signal_->changed.notify_all();
+    }
+    gloo_->CloseConnections();
+  }
+
+  ClosableGloo* gloo_;  // owned by the base
+  std::shared_ptr<Signal> signal_ = std::make_shared<Signal>();
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> MakeGlooCommunicator(const GroupOptions& options) {
+  const auto gloo = c10d::ProcessGroupGloo::Options::create(options.timeout);
+  const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
+  try {
+    gloo->devices.push_back(interface != nullptr && *interface != '\0'
+                                ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+                                : c10d::ProcessGroupGloo::createDeviceForHostname(options.local_address));
+    gloo->threads = 1;  // one collective at a time
+    const auto store = c10::make_intrusive<c10d::PrefixStore>(options.name, options.store);
+    auto group = c10::make_intrusive<ClosableGloo>(store, options.rank, options.size, gloo);
+    return std::make_unique<GlooCommunicator>(options, std::move(group));
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    throw EngineError(plan::ExitCode::kPeerLost, "rank " + std::to_string(options.rank) + " could not form group " +
+                                                     options.name + " of " + std::to_string(options.size) +
+                                                     " ranks: " + text.substr(0, text.find('\n')));
+  }
+}
+
+}  // namespace ithaca::engine
