@@ -24,6 +24,9 @@ target_include_directories(ithaca_torch SYSTEM INTERFACE ${ITHACA_TORCH_DIR}/inc
                            ${ITHACA_TORCH_DIR}/include/torch/csrc/api/include ${GLOO_INCLUDE_DIR})
 target_compile_definitions(ithaca_torch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO $<$<BOOL:${ITHACA_CUDA}>:USE_C10D_NCCL>)
 target_compile_options(ithaca_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-deprecated-declarations>)
+# at::parallel_for is a template over OpenMP: without the option it runs on one thread. The runtime is the wheel's own libgomp.
+target_compile_options(ithaca_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+target_link_libraries(ithaca_torch INTERFACE ${ITHACA_TORCH_DIR}/lib/libgomp.so.1)
 if(ITHACA_CUDA)
   include(CudaWheels)
   target_link_libraries(ithaca_torch INTERFACE -Wl,--no-as-needed ${ITHACA_TORCH_DIR}/lib/libtorch.so

@@ -17,4 +17,35 @@ class EngineError : public std::runtime_error {
   plan::ExitCode code_;
 };
 
+// The `reason` of a failed event: "invalid_config", "peer_lost", ...
+inline const char* ReasonName(plan::ExitCode code) {
+  switch (code) {
+    case plan::ExitCode::kDone:
+      return "done";
+    case plan::ExitCode::kInvalidConfig:
+      return "invalid_config";
+    case plan::ExitCode::kInvalidData:
+      return "invalid_data";
+    case plan::ExitCode::kInvalidModel:
+      return "invalid_model";
+    case plan::ExitCode::kGpuOutOfMemory:
+      return "gpu_out_of_memory";
+    case plan::ExitCode::kHostOutOfMemory:
+      return "host_out_of_memory";
+    case plan::ExitCode::kCollectiveFailed:
+      return "collective_failed";
+    case plan::ExitCode::kPeerLost:
+      return "peer_lost";
+    case plan::ExitCode::kCheckpointIo:
+      return "checkpoint_io";
+    case plan::ExitCode::kLossNotFinite:
+      return "loss_not_finite";
+    case plan::ExitCode::kInternal:
+      return "internal";
+    case plan::ExitCode::kStopped:
+      return "stopped";
+  }
+  return "internal";
+}
+
 }  // namespace ithaca::engine

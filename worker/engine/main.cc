@@ -1,0 +1,93 @@
+// ithaca-engine: one rank of a training job. See EngineOptions for its command line and docs/architecture.md for its
+// part in a job.
+
+#include <c10/util/Exception.h>
+
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <new>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "worker/engine/commands.h"
+#include "worker/engine/errors.h"
+#include "worker/engine/events.h"
+#include "worker/engine/memory/memory_usage.h"
+#include "worker/engine/run.h"
+
+namespace {
+
+using ithaca::engine::EngineError;
+using ithaca::plan::ExitCode;
+
+struct Failure {
+  ExitCode code;
+  std::string message;
+};
+
+// Runs `body` and says how it failed, if it did. The one place where exceptions of the engine are caught.
+std::optional<Failure> Catch(const std::function<void()>& body) {
+  try {
+    body();
+    return std::nullopt;
+  } catch (const EngineError& error) {
+    return Failure{error.code(), error.what()};
+  } catch (const c10::OutOfMemoryError& error) {
+    return Failure{ExitCode::kGpuOutOfMemory, error.what_without_backtrace()};
+  } catch (const std::bad_alloc&) {
+    return Failure{ExitCode::kHostOutOfMemory, "the host has no memory left for this rank"};
+  } catch (const c10::Error& error) {
+    const std::string message = error.what_without_backtrace();
+    const bool host_memory = message.find("not enough memory") != std::string::npos ||
+                             message.find("can't allocate memory") != std::string::npos;
+    return Failure{host_memory ? ExitCode::kHostOutOfMemory : ExitCode::kInternal, message};
+  } catch (const std::exception& error) {
+    return Failure{ExitCode::kInternal, error.what()};
+  }
+}
+
+int EnvironmentInt(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? 0 : std::atoi(value);
+}
+
+// How the rank ended, told as its last event.
+ExitCode RunAndReport(const ithaca::engine::EngineOptions& options) {
+  static ithaca::engine::Requests requests;
+  ithaca::engine::InstallSignalHandlers(requests);
+  ithaca::engine::EventSink events(options.events_fd, EnvironmentInt("RANK"));
+  ExitCode code = ExitCode::kInternal;
+  const auto failure = Catch([&] {
+    ithaca::engine::Heartbeat heartbeat(events);
+    std::optional<ithaca::engine::CommandReader> commands;
+    if (options.commands_fd >= 0) commands.emplace(options.commands_fd, requests);
+    code = Run(options, events, heartbeat, requests);
+  });
+  if (failure) {
+    std::cerr << "ithaca-engine: " << failure->message << std::endl;
+    events.Emit("failed", {{"code", static_cast<int>(failure->code)},
+                           {"reason", ithaca::engine::ReasonName(failure->code)},
+                           {"message", failure->message}});
+    return failure->code;
+  }
+  events.Emit("finished", {{"reason", code == ExitCode::kStopped ? "stopped" : "done"}});
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ithaca::engine::ConfigureHostAllocator();
+  ithaca::engine::EngineOptions options;
+  const auto mistake = Catch([&] { options = ithaca::engine::ParseCommandLine(argc, argv); });
+  if (mistake) {
+    std::cerr << "ithaca-engine: " << mistake->message << std::endl;
+    return static_cast<int>(mistake->code);
+  }
+  const bool has_worker = options.events_fd != 1 || std::getenv("ITHACA_PARENT_PID") != nullptr;
+  if (has_worker) ithaca::engine::DieWithParent(EnvironmentInt("ITHACA_PARENT_PID"));
+  // No destructors of libraries after this: threads of LibTorch and the communicators may still run.
+  std::_Exit(static_cast<int>(RunAndReport(options)));
+}

@@ -1,0 +1,65 @@
+#include "worker/engine/model/decoder.h"
+
+#include <ATen/ATen.h>
+
+#include "worker/engine/model/layer_ops.h"
+
+namespace ithaca::engine {
+
+Decoder::Decoder(const plan::ModelConfig& config, const plan::MemoryPlan& plan, const Parameters& parameters,
+                 Communicator& sequence_group, Workspace& workspace)
+    : config_(config),
+      workspace_(workspace),
+      attention_(plan::HeadPlan(static_cast<int>(config.query_heads), static_cast<int>(config.kv_heads),
+                                sequence_group.size()),
+                 static_cast<int>(config.head_dim), sequence_group, "auto"),
+      states_(config.layers),
+      embedding_VE_(parameters.Weight("model.embed_tokens.weight")),
+      d_embedding_VE_(parameters.Gradient("model.embed_tokens.weight")),
+      norm_E_(parameters.Weight("model.norm.weight")),
+      d_norm_E_(parameters.Gradient("model.norm.weight")) {
+  const LayerOptions options{.keep_activations = plan.layer_inputs == plan::LayerInputs::kKeep,
+                             .mlp_tile = plan.mlp_tile};
+  layers_.reserve(config.layers);
+  for (int64_t index = 0; index < config.layers; ++index) {
+    layers_.emplace_back(config, parameters, index, attention_, workspace, options);
+  }
+  inverse_frequencies_ = RopeInverseFrequencies(config).to(embedding_VE_.device());
+  const int64_t shard = plan.padded_sequence_length / sequence_group.size();
+  inputs_LSE_ = at::empty({config.layers + 1, shard, config.hidden_size}, embedding_VE_.options());
+}
+
+at::Tensor Decoder::Forward(const MicroBatch& batch) {
+  at::Tensor x_SE = inputs_LSE_[0];
+  at::index_select_out(x_SE, embedding_VE_, 0, batch.ids_S);
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    at::Tensor out_SE = inputs_LSE_[static_cast<int64_t>(layer) + 1];
+    layers_[layer].Forward(x_SE, batch.layers, states_[layer], out_SE);
+    x_SE = out_SE;
+  }
+  at::Tensor out_SE = workspace_.Get("final", x_SE.sizes(), x_SE.scalar_type());
+  at::Tensor rstd_S = workspace_.Get("final_rstd", {x_SE.size(0)}, at::kFloat);
+  RmsNorm(x_SE, norm_E_, config_.rms_norm_eps, out_SE, rstd_S);
+  return out_SE;
+}
+
+void Decoder::Backward(const MicroBatch& batch, const at::Tensor& d_out_SE) {
+  const at::Tensor last_SE = inputs_LSE_[config_.layers];
+  at::Tensor d_SE = workspace_.Get("d_stream", last_SE.sizes(), last_SE.scalar_type()).zero_();
+  RmsNormBackward(d_out_SE, last_SE, norm_E_, workspace_.Get("final_rstd", {last_SE.size(0)}, at::kFloat), d_SE,
+                  d_norm_E_);
+  for (int64_t layer = config_.layers - 1; layer >= 0; --layer) {
+    layers_[layer].Backward(inputs_LSE_[layer], batch.layers, states_[layer], d_SE);
+  }
+  d_embedding_VE_.index_add_(0, batch.ids_S, d_SE.to(at::kFloat));
+}
+
+void Decoder::DropState() {
+  for (LayerState& state : states_) state = LayerState();
+}
+
+RopeTable Decoder::MakeRope(const at::Tensor& positions_S) const {
+  return MakeRopeTable(inverse_frequencies_, positions_S);
+}
+
+}  // namespace ithaca::engine
