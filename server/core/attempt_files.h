@@ -41,8 +41,8 @@ enum class EventFile { kSteps, kEvents };
 // Lines from a position on, and where the next ones will be.
 struct EventPage {
   std::vector<EngineEventRecord> events;
-  std::vector<int64_t> positions;  // of each event's line in the file
-  int64_t next_position = 0;
+  std::vector<int64_t> ends;  // the position after each event
+  int64_t next_position = 0;  // to go on from
   bool at_end = true;
 };
 
@@ -59,8 +59,8 @@ class AttemptFiles {
   // <root>/jobs/<id>; not made.
   virtual std::filesystem::path JobDirectory(const std::string& job_id) const = 0;
 
-  // Drops an event that lies below what is stored of its rank.
-  virtual absl::Status AppendEvent(const AttemptKey& key, EventFile file, const EngineEventRecord& event) = 0;
+  // Returns whether the event was new; one that lies below what is stored of its rank is dropped.
+  virtual absl::StatusOr<bool> AppendEvent(const AttemptKey& key, EventFile file, const EngineEventRecord& event) = 0;
   // Drops the part that is stored already. Bytes that were skipped read as zero.
   virtual absl::Status AppendLog(const AttemptKey& key, int rank, int64_t offset, std::string_view data) = 0;
   // What is stored, by rank.

@@ -10,10 +10,11 @@
 
 namespace ithaca {
 
-// What jobs reported, read by cursor: the reader behind StreamLogs and StreamMetrics. A call never waits: it returns
-// what there is, up to a limit, and whether more can come. To follow: read, and where nothing came and `may_grow`, wait
-// with JobTable::WaitForActivity or Subscribe, then read again. Cursors are opaque, survive a restart of the
-// coordinator, and a malformed one is INVALID_ARGUMENT. Thread-safe; table and files outlive it.
+// What jobs reported, read by cursor: the reader behind StreamLogs and StreamMetrics. A call never waits: it returns a
+// piece of what there is. To read all: call with the last piece's cursor again until `at_end`, and to follow, after an
+// `at_end` with `may_grow`, wait with JobTable::WaitForActivity or Subscribe first (take JobTable::Activity before the
+// read). Cursors are opaque and survive a restart of the coordinator; a malformed one is INVALID_ARGUMENT. Thread-safe;
+// table and files outlive it.
 class History {
  public:
   History(JobTable& table, AttemptFiles& files) : table_(table), files_(files) {}
@@ -22,10 +23,11 @@ class History {
   struct Piece {
     std::vector<Response> responses;  // each with its cursor
     std::string cursor;               // to go on from, also when there are no responses
-    bool may_grow = true;             // false: the job is terminal and this was all
+    bool at_end = false;              // this was all there is now
+    bool may_grow = true;             // false, with at_end: nothing will ever follow
   };
 
-  // `attempt` 0: all attempts if `follow`, starting with the newest, else the newest.
+  // `attempt` 0: the newest, and with `follow` those after it.
   absl::StatusOr<Piece<v1::StreamLogsResponse>> ReadLogs(const v1::StreamLogsRequest& request,
                                                          const std::string& cursor);
   // Steps and evaluations of all attempts; of a step that several did, the newest attempt's.

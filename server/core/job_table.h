@@ -29,20 +29,24 @@ struct JobEntry {
   std::map<int, AttemptRecord> attempts;
   std::vector<StateEvent> events;
   std::vector<CheckpointRecord> checkpoints;
-  LiveState live;                      // of the newest attempt, while it is open
-  std::map<int, int64_t> first_steps;  // by attempt that reported a step
-  uint64_t version = 0;                // rises with every change of what Get returns
-  uint64_t activity = 0;               // rises with that and with every append to the files
+  Cause queue_cause;      // QUEUED: why it waits; not stored
+  LiveState live;         // of the newest attempt, while it is open
+  uint64_t version = 0;   // rises with every change of what Get returns
+  uint64_t activity = 0;  // rises with that and with every append to the files
 
   AttemptRecord* newest();
   const AttemptRecord* newest() const;
 };
+
+// The job as users see it: the record, with what is live.
+v1::Job Compose(const JobEntry& entry);
 
 // A change of one job: edit the copies, and it is committed and then takes effect.
 struct JobChange {
   JobRecord job;
   std::optional<AttemptRecord> attempt;       // the newest; replace it by one with a higher number to open an attempt
   std::vector<CheckpointRecord> checkpoints;  // to add
+  bool unchanged = false;                     // leave everything as it is after all
 };
 
 // For gauges: a job that is not terminal, or has not been for long.
@@ -92,6 +96,7 @@ class JobTable {
   absl::StatusOr<v1::Job> Update(const std::string& job_id, absl::FunctionRef<absl::Status(JobChange&)> edit);
   absl::Status Remove(const std::string& job_id, absl::FunctionRef<absl::Status(const JobRecord&)> check);
   // Edits the live state of an open attempt under the lock; reason ATTEMPT_FENCED if it is not the newest or has ended.
+  // Watchers are told of it, the reconciler is not (Wake).
   absl::Status WithLive(const AttemptKey& key, absl::FunctionRef<absl::Status(JobEntry&)> edit);
   // The same for every open attempt.
   void ForEachOpen(absl::FunctionRef<void(JobEntry&)> edit);
@@ -114,10 +119,15 @@ class JobTable {
     std::function<void()> changed;
   };
 
-  absl::Status RecoverOpenAttempt(JobEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  v1::Job Compose(const JobEntry& entry) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Bump(JobEntry& entry, bool job_changed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  using RequestId = std::pair<std::string, std::string>;  // owner, request id
+
+  absl::Status Replay(JobEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<JobEntry*> Find(const std::string& job_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<const JobEntry*> Find(const std::string& job_id) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<JobChange> Copy(const std::string& job_id) const ABSL_LOCKS_EXCLUDED(mutex_);
   void Apply(const WriteBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Index(const JobRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Bump(JobEntry& entry, bool job_changed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Store& store_;
   AttemptFiles& files_;
@@ -129,8 +139,9 @@ class JobTable {
   mutable absl::Mutex mutex_;
   std::map<std::string, JobEntry> jobs_ ABSL_GUARDED_BY(mutex_);
   std::map<int64_t, std::string> by_sequence_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::pair<std::string, std::string>, RequestKey> requests_ ABSL_GUARDED_BY(mutex_);
-  std::set<std::pair<std::string, std::string>> requests_in_flight_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> unfinished_ ABSL_GUARDED_BY(mutex_);  // jobs that are not terminal
+  std::map<RequestId, RequestKey> requests_ ABSL_GUARDED_BY(mutex_);
+  std::set<RequestId> requests_in_flight_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, Subscriber> subscribers_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_subscriber_ ABSL_GUARDED_BY(mutex_) = 1;
   int64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;

@@ -28,12 +28,12 @@ struct RankLive {
 
 // A worker of the open attempt.
 struct WorkerLive {
-  std::shared_ptr<WorkerLink> link;  // null: not attached
-  uint64_t link_id = 0;              // of the newest stream
-  absl::Time detached = absl::InfinitePast();
-  bool done = false;        // said that all its engines ended
-  bool gone = false;        // the launcher finds nothing of it
-  std::string gone_detail;  // how it ended
+  std::shared_ptr<WorkerLink> link;              // null: not attached
+  uint64_t link_id = 0;                          // of the newest stream
+  absl::Time detached = absl::InfiniteFuture();  // when the last stream was lost; infinite: never had one
+  bool done = false;                             // said that all its engines ended
+  bool gone = false;                             // the launcher finds nothing of it
+  std::string gone_detail;                       // how it ended
 };
 
 // What is known of a job's newest attempt beyond its records: kept in memory, rebuilt from the attempt's files and the
@@ -44,13 +44,15 @@ struct LiveState {
   int64_t steps_total = 0;  // reported by this attempt
   int64_t tokens_total = 0;
   int64_t first_step = 0;  // the first this attempt did; 0: none yet
+  double mean_step_seconds = 0;
   std::string export_path;
-  std::vector<RankLive> ranks;      // of the whole world, by rank
-  std::vector<WorkerLive> workers;  // by node of the placement
+  std::vector<RankLive> ranks;                        // of the whole world, by rank
+  std::vector<WorkerLive> workers;                    // by node of the placement
+  std::vector<CheckpointRecord> unsaved_checkpoints;  // reported, not committed yet
   std::optional<v1::Listening> rendezvous;
-  std::optional<Cause> reported_failure;     // that no exit explains: launch failed
-  absl::Time opened = absl::InfinitePast();  // when this coordinator took the attempt up
-  bool stop_sent = false;
+  std::optional<Cause> reported_failure;          // that no exit explains: launch failed
+  absl::Time opened = absl::InfinitePast();       // when this coordinator took the attempt up
+  absl::Time stop_time = absl::InfiniteFuture();  // when the workers were told to stop; infinite: not yet
   bool kill_sent = false;
 };
 
@@ -65,10 +67,9 @@ void ApplyHeartbeat(const v1::Heartbeat& heartbeat, absl::Time now, LiveState& l
 // The file an event belongs to, by its kind; kEvents if it is no JSON object.
 EventFile FileOf(const EngineEventRecord& event);
 
-// Whether every rank is ready; every rank has ended and every worker said done; every worker is gone.
-bool AllReady(const LiveState& live);
-bool AllEnded(const LiveState& live);
-bool WorkersGone(const LiveState& live);
+bool AllReady(const LiveState& live);       // every rank is
+bool AllEnded(const LiveState& live);       // every worker said done, or is gone
+bool AnyWorkerLost(const LiveState& live);  // a worker is gone that did not say done
 
 // First rank of a node; ranks are numbered node by node.
 int FirstRank(const std::vector<NodePlacement>& placement, int node_index);

@@ -14,12 +14,14 @@ namespace ithaca {
 Cause CauseOfExit(const v1::EngineExit& exit, const std::string& host);
 
 // How an attempt failed, if it did, by all that is known so far: the exit that explains the others. Ranks that lost a
-// peer (codes 30, 31) and ranks ended by our own stop explain nothing while another does; among equals, the first in
-// time. `stopping`: the engines have been told to stop.
-std::optional<Cause> FailureOf(const LiveState& live, bool stopping);
+// peer (codes 30, 31) explain nothing while another exit does; ranks ended by our own stop never do; among equals, the
+// first in time.
+std::optional<Cause> FailureOf(const LiveState& live);
 
-// Outcome of an attempt without processes: what was asked for (cancel, pause), COMPLETED, or a failure. `job` is as
-// stored; `lost`: the processes went without saying how.
-Cause OutcomeOf(const v1::Job& job, const LiveState& live, bool lost);
+// What to say of an attempt with AnyWorkerLost.
+Cause LostWorker(const LiveState& live);
+
+// Outcome of an attempt with AllEnded: COMPLETED, what was asked for (cancel, pause), or a failure. `job` is as stored.
+Cause OutcomeOf(const v1::Job& job, const LiveState& live);
 
 }  // namespace ithaca

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "server/core/attempt_files.h"
@@ -35,9 +37,18 @@ class Reconciler {
   const absl::Status& last_error() const { return last_error_; }
 
  private:
-  void Observe();  // asks the launcher about every open attempt
-  void Adopt(const AttemptRecord& attempt);
-  absl::Status CarryOut(const Action& action);
+  // A worker of an attempt, by its node.
+  struct WorkerKey {
+    AttemptKey attempt;
+    int node = 0;
+
+    auto operator<=>(const WorkerKey&) const = default;
+  };
+
+  bool Observe();  // asks the launcher about every open attempt; whether there is one
+  absl::Status ObserveAttempt(const JobRecord& job, const AttemptRecord& attempt);
+  void MarkGone(const AttemptRecord& attempt, int node, const std::string& detail);
+
   absl::Status Carry(const std::string& job_id, const StartAttempt& step);
   absl::Status Carry(const std::string& job_id, const MarkRunning& step);
   absl::Status Carry(const std::string& job_id, const BeginStop& step);
@@ -45,13 +56,24 @@ class Reconciler {
   absl::Status Carry(const std::string& job_id, const KillWorkers& step);
   absl::Status Carry(const std::string& job_id, const EndAttempt& step);
   absl::Status Carry(const std::string& job_id, const Requeue& step);
-  absl::Status Launch(const JobRecord& job, AttemptRecord attempt);
+
+  void OpenAttempt(const std::vector<NodePlacement>& placement, JobChange& change) const;
+  absl::Status Launch(const JobRecord& job, const AttemptRecord& attempt);
+  absl::Status PrepareDirectory(const JobRecord& job, const AttemptRecord& attempt);
+  absl::StatusOr<WorkerProcess> FindOrStart(const JobRecord& job, const AttemptRecord& attempt, int node);
+  absl::Status StoreProcesses(const AttemptKey& key);
+  absl::Status WithOpen(const std::string& job_id, absl::FunctionRef<void(JobEntry&)> edit);
+  void CloseAttempt(const JobEntry& entry, JobChange& change) const;
+  void Note(const absl::Status& status);
 
   JobTable& table_;
   AttemptFiles& files_;
   Launcher& launcher_;
   const Clock& clock_;
   const Options options_;
+  const absl::Time started_;                     // attempts launched before are an earlier coordinator's
+  ClusterView view_;                             // of this Tick
+  std::map<WorkerKey, WorkerProcess> unstored_;  // started by this coordinator, not committed yet
   absl::Status last_error_;
 };
 

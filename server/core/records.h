@@ -76,11 +76,10 @@ struct StateEvent {
   Cause cause;
 };
 
-// Which job a request id made, and of what.
+// Which job a request id made.
 struct RequestKey {
   std::string owner;
   std::string request_id;
-  std::string fingerprint;  // of the job asked for
   std::string job_id;
 };
 
@@ -89,5 +88,8 @@ struct CheckpointRecord {
   v1::Checkpoint checkpoint;
   bool is_export = false;  // the Hugging Face directory, not a checkpoint to resume from
 };
+
+// Whether both are the same one, written by the same attempt.
+bool SameCheckpoint(const CheckpointRecord& a, const CheckpointRecord& b);
 
 }  // namespace ithaca

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +10,7 @@
 #include "ithaca/v1/job.pb.h"
 #include "server/core/attempt_files.h"
 #include "server/core/clock.h"
+#include "server/core/identifiers.h"
 #include "server/core/job_table.h"
 #include "server/core/scheduler.h"
 
@@ -57,33 +58,33 @@ class Registry {
   // Newest first. `filter`: see list_filter.h. A page token is good only with the filter it came from.
   absl::StatusOr<JobPage> List(int page_size, const std::string& page_token, const std::string& filter);
   // QUEUED, BACKOFF, PAUSED: CANCELLED at once. STARTING, RUNNING: STOPPING, and the reconciler goes on from there;
-  // STOPPING because of a failure or pause: now because of the cancel. Terminal: returned as it is.
-  absl::StatusOr<v1::Job> Cancel(const std::string& job_id, absl::Duration grace);
+  // STOPPING because of a failure or pause: now because of the cancel. Terminal: returned as it is. `grace` is what the
+  // engines get before they are killed, at most 1 h; nothing: 10 s.
+  absl::StatusOr<v1::Job> Cancel(const std::string& job_id, std::optional<absl::Duration> grace);
   // Only terminal jobs: FAILED_PRECONDITION reason JOB_NOT_TERMINAL. ABORTED reason ETAG_MISMATCH if an etag is given
   // that is not the stored one.
   absl::Status Delete(const std::string& job_id, const std::string& etag);
 
-  // States and engine events, oldest first.
+  // Changes of state and what engines reported, steps and evaluations excepted, oldest first.
   absl::StatusOr<EventListPage> ListEvents(const std::string& job_id, int page_size, const std::string& page_token,
                                            absl::Time since);
   absl::StatusOr<CheckpointPage> ListCheckpoints(const std::string& job_id, int page_size,
                                                  const std::string& page_token);
 
-  // A snapshot newer than `cursor` (empty: any), or nothing if there is none yet. To watch: NextChange, and where it
-  // has nothing, JobTable::WaitForActivity or Subscribe, then again, until a terminal state.
   struct Change {
     v1::Job job;
     std::string cursor;
   };
-  absl::StatusOr<std::vector<Change>> NextChange(const std::string& job_id, const std::string& cursor);
+  // A snapshot newer than `cursor` (empty: any), or nothing if there is none yet. To watch: take JobTable::Activity,
+  // ask for the change, and while there is none wait with JobTable::WaitForActivity or Subscribe; until a terminal
+  // state.
+  absl::StatusOr<std::optional<Change>> NextChange(const std::string& job_id, const std::string& cursor);
 
  private:
-  absl::StatusOr<v1::Job> Existing(const RequestKey& key) const;
-  absl::StatusOr<JobRecord> Accept(const Caller& caller, const v1::JobSpec& spec, const CreateOptions& options);
-
   JobTable& table_;
   AttemptFiles& files_;
   const Clock& clock_;
+  JobIds ids_;
 };
 
 }  // namespace ithaca

@@ -17,6 +17,7 @@ struct DevicePool {
   int slots = 0;
   int64_t bytes_per_slot = 0;  // memory one rank may use; 0: not known
   int64_t host_bytes_per_slot = 0;
+  int threads_per_slot = 0;  // what one rank may use; 0: the engine decides
 };
 
 struct Node {
@@ -30,10 +31,10 @@ struct AttemptView {
   std::vector<NodePlacement> placement;
   absl::Time launch_time = absl::InfinitePast();
   absl::Time running_time = absl::InfiniteFuture();
-  bool all_ready = false;     // every rank reported ready
-  bool all_ended = false;     // every rank's exit is known and every worker said done
-  bool workers_gone = false;  // the launcher finds no process of it
-  bool failed = false;        // an engine exited badly, or a worker said so; `failure` says why
+  bool all_ready = false;  // every rank reported ready
+  bool all_ended = false;  // every worker said that all its engines ended, or is gone
+  bool lost = false;       // a worker is gone that did not say so
+  bool failed = false;     // an engine exited badly, or a worker said so; `failure` says why
   Cause failure;
   bool attached = false;                               // all its workers have a stream to here
   absl::Time last_attached = absl::InfiniteFuture();   // when the last of them was lost, if not attached

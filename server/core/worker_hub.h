@@ -1,8 +1,8 @@
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -55,7 +55,11 @@ class WorkerHub {
   void DetachAll();
 
  private:
+  absl::StatusOr<int> Claim(const v1::Hello& hello);
+  absl::Status HandleExit(const Session& session, const v1::EngineExit& exit);
   absl::Status HandleBatch(const Session& session, const v1::Batch& batch);
+  absl::Status Append(const AttemptKey& key, const v1::Batch& batch, std::vector<EngineEventRecord>& fresh);
+  absl::Status SaveCheckpoints(const AttemptKey& key);
 
   JobTable& table_;
   AttemptFiles& files_;
