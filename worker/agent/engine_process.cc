@@ -81,6 +81,7 @@ absl::StatusOr<pid_t> Spawn(const EngineCommand& command, int events_writer, int
   posix_spawn_file_actions_adddup2(&files, 1, 2);
   posix_spawn_file_actions_adddup2(&files, events_writer, kEventsFd);
   posix_spawn_file_actions_adddup2(&files, commands_reader, kCommandsFd);
+  posix_spawn_file_actions_addclosefrom_np(&files, kCommandsFd + 1);
   if (!command.directory.empty()) posix_spawn_file_actions_addchdir_np(&files, command.directory.c_str());
 
   sigset_t none, defaults;

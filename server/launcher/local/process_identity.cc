@@ -106,6 +106,7 @@ absl::StatusOr<ProcessIdentity> StartDetached(const std::vector<std::string>& ar
   posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&files, 1, log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
   posix_spawn_file_actions_adddup2(&files, 1, 2);
+  posix_spawn_file_actions_addclosefrom_np(&files, 3);
   sigset_t none, defaults;
   sigemptyset(&none);
   sigemptyset(&defaults);
