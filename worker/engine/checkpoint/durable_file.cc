@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+#include <tuple>
 #include <vector>
 
 #include "worker/engine/errors.h"
@@ -126,7 +127,11 @@ void ReplaceDirectory(const std::string& from, const std::string& to) {
       discard = from + "-replaced";
       if (rename(to.c_str(), discard.c_str()) != 0) ThrowErrno("cannot replace " + to, errno);
     }
-    if (rename(from.c_str(), to.c_str()) != 0) ThrowErrno("cannot rename " + from + " to " + to, errno);
+    if (rename(from.c_str(), to.c_str()) != 0) {
+      const int rename_error = errno;
+      if (!discard.empty()) std::ignore = rename(discard.c_str(), to.c_str());
+      ThrowErrno("cannot rename " + from + " to " + to, rename_error);
+    }
   } else {
     ThrowErrno("cannot rename " + from + " to " + to, errno);
   }
