@@ -39,14 +39,13 @@ struct ModelConfig {
 
   int64_t ParametersPerLayer() const;
   int64_t Parameters() const;  // all trained elements; a tied embedding counts once
-  int64_t MatmulParameters()
-      const;  // those that enter a matrix product per token: all but embeddings and norms, plus the head
+  // Those that enter a matrix product per token: all but embeddings and norms, plus the head.
+  int64_t MatmulParameters() const;
 };
 
 // Reads config.json (both the flat layout and `rope_parameters` of transformers 5). An architecture or option that the
 // engine does not implement exactly (another model_type, attention_bias, mlp_bias, sliding windows, another activation
-// or RoPE type,
-// ...) is a Problem that names it.
+// or RoPE type, ...) is a Problem that names it.
 ModelConfig ParseModelConfig(const nlohmann::json& config, Problems& problems);
 
 }  // namespace ithaca::plan
