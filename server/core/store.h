@@ -36,7 +36,7 @@ class Store {
 
   // All of the batch or nothing; blocks until it is durable. After an error the batch counts as not written: the caller
   // keeps its old state and may try again. RESOURCE_EXHAUSTED: the disk is full; UNAVAILABLE: I/O failed;
-  // ALREADY_EXISTS: a request key or a job id is taken.
+  // ALREADY_EXISTS: a request key is taken.
   virtual absl::Status Commit(WriteBatch batch) = 0;
 
   virtual absl::StatusOr<StoreContents> Load() = 0;
