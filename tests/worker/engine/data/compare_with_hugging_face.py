@@ -2,9 +2,10 @@
 
   compare_with_hugging_face.py TOKENIZE_LINES [--tokenizer tokenizer.json]... [--text FILE]... [--seed N] [--random N]
 
-Without --tokenizer it trains small byte-level BPE tokenizers of the styles that Ithaca supports. Texts are the lines
-and the whole of the given files (by default this repository's documents and the Python library) and random strings of
-many scripts, white space, digits, special tokens and broken words. Exit status 77: `tokenizers` is not installed.
+Without --tokenizer it takes those of the models in $ITHACA_CACHE and trains small byte-level BPE tokenizers of every style
+that Ithaca supports. Texts are the lines and the whole of the given files (by default this repository's documents, the
+Python library and the demo's book) and random strings of many scripts, white space, digits, special tokens and broken
+words. Exit status 77: `tokenizers` is not installed.
 """
 
 import argparse
@@ -172,15 +173,16 @@ def main():
     rng = random.Random(options.seed)
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../..")
     library = os.path.dirname(os.__file__)
+    cache = os.environ.get("ITHACA_CACHE") or os.path.expanduser("~/.cache/ithaca")
     paths = options.text or sorted(glob.glob(f"{root}/docs/*.md") + glob.glob(f"{root}/worker/engine/data/*.cc") +
-                                   glob.glob(f"{library}/[a-e]*.py") + glob.glob(f"{library}/test/test_unicode*.py"))
+                                   glob.glob(f"{library}/[ce]*.py") + glob.glob(f"{cache}/opticks/heldout.txt"))
     whole = read_texts(paths)
     texts = [""] + whole + [line for text in whole for line in text.splitlines(keepends=True)]
     texts += [random_text(rng) for _ in range(options.random)] + [random_bytes_text(rng) for _ in range(options.random)]
     texts += [" " * 100_000, "a" * 100_000, "ab" * 50_000 + "\n" * 50_000]
+    for path in options.tokenizer or glob.glob(f"{cache}/*/tokenizer.json"):
+        compare(options.program, path, path, texts)
     if options.tokenizer:
-        for path in options.tokenizer:
-            compare(options.program, path, path, texts)
         return
     corpus = [line for text in whole for line in text.splitlines(keepends=True)][:30_000]
     corpus += [random_text(rng) for _ in range(options.random)]
