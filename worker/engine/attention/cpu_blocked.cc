@@ -1,9 +1,9 @@
+#include "worker/engine/attention/cpu_blocked.h"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
 
-#include "worker/engine/attention/attention_backend.h"
-#include "worker/engine/attention/blocked_kernel.h"
 #include "worker/engine/attention/blocked_layout.h"
 #include "worker/engine/attention/parallel_units.h"
 #include "worker/engine/errors.h"
@@ -56,6 +56,7 @@ struct Shape {
 // shapes and the number of threads, not by which thread does what.
 class CpuBlockedAttention : public AttentionBackend {
  public:
+  explicit CpuBlockedAttention(const blocked::Kernels& kernels) : kernels_(kernels) {}
   const char* name() const override { return "cpu_blocked"; }
 
   void Forward(const QkvHeads& qkv, const HeadGroups& groups, const DocumentStarts& documents, double scale,
@@ -71,7 +72,7 @@ class CpuBlockedAttention : public AttentionBackend {
   static void KeyGradients(const Backwards& b, int64_t run, int64_t kv, float* scratch);
   static void QueryGradients(const Backwards& b);
 
-  const blocked::Kernels& kernels_ = blocked::BestKernels();
+  const blocked::Kernels& kernels_;
   Workspace workspace_;
 };
 
@@ -298,6 +299,12 @@ void CpuBlockedAttention::QueryGradients(const Backwards& b) {
 
 }  // namespace
 
-std::unique_ptr<AttentionBackend> MakeCpuBlockedAttention() { return std::make_unique<CpuBlockedAttention>(); }
+std::unique_ptr<AttentionBackend> MakeCpuBlockedAttention() {
+  return MakeCpuBlockedAttention(blocked::BestKernels());
+}
+
+std::unique_ptr<AttentionBackend> MakeCpuBlockedAttention(const blocked::Kernels& kernels) {
+  return std::make_unique<CpuBlockedAttention>(kernels);
+}
 
 }  // namespace ithaca::engine
