@@ -16,6 +16,9 @@ endif()
 
 add_library(ithaca_options INTERFACE)
 target_compile_options(ithaca_options INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(ithaca_options INTERFACE -Wno-restrict)  # false alarms in std::string, GCC bug 105329
+endif()
 target_include_directories(ithaca_options INTERFACE ${PROJECT_SOURCE_DIR})
 
 # Adds a folder of the tree if it has a CMakeLists.txt.

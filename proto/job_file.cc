@@ -5,6 +5,7 @@
 #include <google/protobuf/reflection.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -311,6 +312,9 @@ v1::JobSpec ParseJobFile(std::string_view text, const std::vector<std::string>& 
       found.push_back(std::move(mistake));
     }
   }
+  std::stable_sort(found.begin(), found.end(), [](const FieldMistake& a, const FieldMistake& b) {
+    return b.line == 0 ? a.line != 0 : a.line != 0 && a.line < b.line;  // those without a line come last
+  });
   mistakes.insert(mistakes.end(), found.begin(), found.end());
   return spec;
 }

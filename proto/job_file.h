@@ -18,9 +18,10 @@ namespace ithaca {
 inline constexpr size_t kMaxJobFileBytes = 1 << 20;
 
 // Reads a job file and appends everything that is wrong with it to `mistakes`: unknown keys (with the nearest known
-// one), wrong types, values out of range (ValidateJobSpec), each with its line. `overrides` are applied on top before
-// it is checked: "training.steps=20" sets a field to a YAML value; a list replaces the list, a map is added to, null
-// takes the field away. The result is only meaningful if no mistake was added.
+// one), wrong types, values out of range (ValidateJobSpec), each with its line and in the order of the lines.
+// `overrides` are applied on top before it is checked: "training.steps=20" sets a field to a YAML value; a list
+// replaces the list, a map is added to, null takes the field away. The result is only meaningful if no mistake was
+// added.
 v1::JobSpec ParseJobFile(std::string_view text, const std::vector<std::string>& overrides, FieldMistakes& mistakes);
 
 // Checks a job against the rules beside its fields (ithaca/v1/rules.proto) and the few that concern several fields.

@@ -124,7 +124,8 @@ class RuleChecker {
                      const std::string& path) {
     const Reflection& reflection = *message.GetReflection();
     if (!reflection.HasField(message, &field) && (rules.required() || field.has_presence())) {
-      if (rules.required()) Add(path, "must be given");
+      if (rules.required() && rules.has_minimum()) Add(path, absl::StrCat("must be given, at least ", rules.minimum()));
+      if (rules.required() && !rules.has_minimum()) Add(path, "must be given");
       return;
     }
     switch (field.cpp_type()) {
@@ -149,7 +150,7 @@ class RuleChecker {
 
 void CheckFieldsTogether(const v1::JobSpec& spec, FieldMistakes& mistakes) {
   const v1::TrainingSpec& training = spec.training();
-  if (!training.has_steps() && !training.has_epochs()) {
+  if (spec.has_training() && !training.has_steps() && !training.has_epochs()) {
     mistakes.push_back({"training.steps", 0, "must be given, or training.epochs"});
   }
   if (training.has_steps() && training.has_epochs()) {

@@ -4,6 +4,7 @@
 #include <google/protobuf/duration.pb.h>
 #include <google/protobuf/timestamp.pb.h>
 #include <google/protobuf/util/time_util.h>
+#include <yaml-cpp/yaml.h>
 
 #include <nlohmann/json.hpp>
 
@@ -103,6 +104,32 @@ json ListToJson(const Message& message, const FieldDescriptor& field) {
   return list;
 }
 
+void EmitYaml(YAML::Emitter& out, const json& value) {
+  if (value.is_object()) {
+    out << YAML::BeginMap;
+    for (const auto& [key, item] : value.items()) {
+      out << YAML::Key << key << YAML::Value;
+      EmitYaml(out, item);
+    }
+    out << YAML::EndMap;
+  } else if (value.is_array()) {
+    out << YAML::BeginSeq;
+    for (const json& item : value) EmitYaml(out, item);
+    out << YAML::EndSeq;
+  } else if (value.is_string()) {
+    const std::string text = value.get<std::string>();
+    if (text.find('\n') != std::string::npos) {
+      out << YAML::Literal << text;
+    } else if (text.empty() || json::accept(text)) {  // would read back as nothing, a number or a truth value
+      out << YAML::DoubleQuoted << text;
+    } else {
+      out << text;
+    }
+  } else {
+    out << value.dump();
+  }
+}
+
 }  // namespace
 
 json MessageToJson(const Message& message) {
@@ -115,6 +142,12 @@ json MessageToJson(const Message& message) {
                                                    : SingularToJson(message, *field);
   }
   return result;
+}
+
+std::string ToYaml(const json& value) {
+  YAML::Emitter out;
+  EmitYaml(out, value);
+  return std::string(out.c_str()) + "\n";
 }
 
 nlohmann::json ToRunJson(const v1::JobSpec& spec) { return MessageToJson(spec); }

@@ -3,6 +3,7 @@
 #include <google/protobuf/message.h>
 
 #include <nlohmann/json_fwd.hpp>
+#include <string>
 
 namespace ithaca {
 
@@ -10,5 +11,8 @@ namespace ithaca {
 // as lower-case words, integers as numbers, times as RFC 3339 text, durations as seconds; absent fields are left out.
 // (The canonical JSON form of protobuf differs: it quotes 64-bit integers and shouts enums.)
 nlohmann::ordered_json MessageToJson(const google::protobuf::Message& message);
+
+// The same as YAML text, ending in a newline. Text that YAML would read as a number or truth value is quoted.
+std::string ToYaml(const nlohmann::ordered_json& value);
 
 }  // namespace ithaca

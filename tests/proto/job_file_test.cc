@@ -143,26 +143,25 @@ TEST(JobFile, PlainStringFillsThePathOfAMessage) {
 }
 
 TEST(JobFile, FiveMistakesComeBackAtOnceWithTheirLines) {
-  EXPECT_THAT(MistakesIn("name: Bad_Name\n"
-                         "model: {path: /m, dtype: bfloat}\n"
-                         "data:\n"
-                         "  train: [/a.txt]\n"
-                         "  sequence_lenght: 4096\n"
-                         "parallelism: {sequence: 0}\n"
-                         "training: {steps: many}\n"),
-              UnorderedElementsAre(
-                  "line 1: name: must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
+  EXPECT_THAT(
+      MistakesIn("name: Bad_Name\n"
+                 "model: {path: /m, dtype: bfloat}\n"
+                 "data:\n"
+                 "  train: [/a.txt]\n"
+                 "  sequence_lenght: 4096\n"
+                 "parallelism: {sequence: 0}\n"
+                 "training: {steps: many}\n"),
+      ElementsAre("line 1: name: must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
                   "line 2: model.dtype: must be one of float32, bfloat16, not \"bfloat\"; did you mean bfloat16?",
-                  "line 5: data.sequence_lenght: is not a key here; did you mean sequence_length?",
-                  "line 3: data.sequence_length: must be given",  //
+                  "line 3: data.sequence_length: must be given, at least 2",
+                  "line 5: data.sequence_lenght: is not a key here; did you mean sequence_length?",  //
                   "line 6: parallelism.sequence: must be at least 1, not 0",
                   "line 7: training.steps: must be a whole number, not \"many\""));
 }
 
 TEST(JobFile, EmptyFileSaysWhatMustBeGiven) {
-  EXPECT_THAT(MistakesIn(""),
-              ElementsAre("name: must be given", "model: must be given", "data: must be given",
-                          "training: must be given", "training.steps: must be given, or training.epochs"));
+  EXPECT_THAT(MistakesIn(""), ElementsAre("name: must be given", "model: must be given", "data: must be given",
+                                          "training: must be given"));
 }
 
 TEST(JobFile, WrongTypesAreNamedForWhatTheyAre) {
@@ -195,6 +194,11 @@ TEST(JobFile, FieldsThatContradictEachOtherAreRefused) {
               ElementsAre("line 4: data.eval: must be given when evaluation.every_steps is"));
   EXPECT_THAT(MistakesIn(kShort, {"parallelism.replicas=2", "training.global_batch=3"}),
               ElementsAre(HasSubstr("must be a multiple of parallelism.replicas (2), not 3")));
+}
+
+TEST(JobFile, StepsOrEpochsMustBeGiven) {
+  EXPECT_THAT(MistakesIn("name: a\nmodel: /m\ndata: {train: [/x], sequence_length: 8}\ntraining: {seed: 1}\n"),
+              ElementsAre("line 4: training.steps: must be given, or training.epochs"));
 }
 
 TEST(JobFile, KeyGivenTwiceIsRefused) {

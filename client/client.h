@@ -1,0 +1,87 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <ostream>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "ithaca/v1/job_service.grpc.pb.h"
+
+namespace ithaca::client {
+
+enum class OutputFormat { kTable, kJson, kYaml };
+
+// Where output goes and how it may look.
+struct Terminal {
+  std::ostream& out;
+  std::ostream& err;
+  bool interactive = false;  // `out` is a terminal: watch may redraw
+  int columns = 100;
+};
+
+// The coordinator as the verbs see it: a channel, and calls that turn gRPC's answers into absl::Status. Owned by the
+// command line for one verb; used by one thread.
+class Client {
+ public:
+  // Connects lazily: an unreachable server shows as UNAVAILABLE in the first call.
+  Client(std::string server, OutputFormat output, Terminal& terminal);
+
+  const std::string& server() const { return server_; }
+  OutputFormat output() const { return output_; }
+  Terminal& terminal() { return terminal_; }
+  v1::JobService::Stub& stub() { return *stub_; }
+
+  // One unary call with a deadline: Call(&v1::JobService::Stub::GetJob, request).
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                                             Response*),
+                                const Request& request) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    Response response;
+    const absl::Status status = Translate((stub().*method)(&context, request, &response));
+    if (!status.ok()) return status;
+    return response;
+  }
+
+  // Reads a server stream to its end and hands every message to `receive`. When the connection breaks after the first
+  // message, waits for the coordinator to come back and goes on at the cursor.
+  template <typename Request, typename Response, typename Receive>
+  absl::Status Follow(std::unique_ptr<grpc::ClientReader<Response>> (v1::JobService::Stub::*method)(
+                          grpc::ClientContext*, const Request&),
+                      Request request, Receive receive) {
+    while (true) {
+      grpc::ClientContext context;
+      auto reader = (stub().*method)(&context, request);
+      Response response;
+      while (reader->Read(&response)) {
+        request.set_cursor(response.cursor());
+        receive(response);
+      }
+      const absl::Status status = Translate(reader->Finish());
+      if (!absl::IsUnavailable(status) || request.cursor().empty() || !WaitForServer()) return status;
+    }
+  }
+
+  // The id a user means: itself, or for "latest" that of the newest job.
+  absl::StatusOr<std::string> ResolveJobId(const std::string& job);
+
+ private:
+  static void SetDeadline(grpc::ClientContext& context);
+  static absl::Status Translate(const grpc::Status& status);
+  // Says so and waits, at most a few minutes. False: it did not come back.
+  bool WaitForServer();
+
+  const std::string server_;
+  const OutputFormat output_;
+  Terminal& terminal_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::JobService::Stub> stub_;
+};
+
+// What a user reads when a verb fails: one sentence, or one line for every mistake.
+std::string ErrorText(const absl::Status& status, const std::string& server);
+
+}  // namespace ithaca::client
