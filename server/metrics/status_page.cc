@@ -87,9 +87,13 @@ std::string HumanBytes(int64_t bytes) {
 
 // 1234567 as "1,234,567".
 std::string Grouped(int64_t value) {
-  std::string digits = absl::StrCat(value);
-  for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<size_t>(at), ",");
-  return digits;
+  const std::string digits = absl::StrCat(value);
+  std::string out;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0 && digits[i - 1] != '-') out.push_back(',');
+    out.push_back(digits[i]);
+  }
+  return out;
 }
 
 std::string LossCurve(const std::vector<double>& losses) {

@@ -1,5 +1,6 @@
 #include "server/rpc/job_service.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -113,17 +114,17 @@ grpc::Status JobServiceImpl::WatchJob(grpc::ServerContext* context, const v1::Wa
   while (true) {
     if (grpc::Status status = MayGoOn(*context); !status.ok()) return status;
     const uint64_t seen = table_.Activity(request->job_id());
-    absl::StatusOr<std::vector<Registry::Change>> changes = registry_.NextChange(request->job_id(), cursor);
-    if (!changes.ok()) return ToGrpcStatus(changes.status());
-    for (Registry::Change& change : *changes) {
+    absl::StatusOr<std::optional<Registry::Change>> change = registry_.NextChange(request->job_id(), cursor);
+    if (!change.ok()) return ToGrpcStatus(change.status());
+    if (change->has_value()) {
       v1::WatchJobResponse response;
-      *response.mutable_job() = std::move(change.job);
-      response.set_cursor(change.cursor);
-      cursor = change.cursor;
+      *response.mutable_job() = std::move((*change)->job);
+      cursor = (*change)->cursor;
+      response.set_cursor(cursor);
       if (!writer->Write(response)) return grpc::Status::CANCELLED;
       if (IsTerminal(response.job().state())) return grpc::Status::OK;
+      continue;
     }
-    if (!changes->empty()) continue;
     // A cursor of the last change: nothing will follow it.
     const absl::StatusOr<v1::Job> job = table_.Get(request->job_id());
     if (job.ok() && IsTerminal(job->state()) && table_.Activity(request->job_id()) == seen) return grpc::Status::OK;

@@ -2,10 +2,12 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <optional>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 
@@ -87,12 +89,15 @@ Node DescribeLocalNode(const std::string& name, int cpu_slots) {
   const Gpus gpus = FindGpus();
   if (cpu_slots < 0) cpu_slots = gpus.count > 0 ? 0 : 1;
   const int64_t memory = AvailableMemoryBytes();
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
   Node node{name, {}};
   if (gpus.count > 0) {
-    node.pools.push_back({v1::DEVICE_KIND_CUDA, gpus.name, gpus.count, gpus.memory_bytes, memory / gpus.count});
+    node.pools.push_back({v1::DEVICE_KIND_CUDA, gpus.name, gpus.count, gpus.memory_bytes, memory / gpus.count,
+                          std::max(1, cores / gpus.count)});
   }
   if (cpu_slots > 0) {
-    node.pools.push_back({v1::DEVICE_KIND_CPU, "cpu", cpu_slots, memory / cpu_slots, memory / cpu_slots});
+    node.pools.push_back({v1::DEVICE_KIND_CPU, "cpu", cpu_slots, memory / cpu_slots, memory / cpu_slots,
+                          std::max(1, cores / cpu_slots)});
   }
   return node;
 }
