@@ -1,6 +1,7 @@
 #include "worker/engine/data/added_tokens.h"
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "worker/engine/data/unicode.h"
@@ -8,20 +9,24 @@
 
 namespace ithaca::engine {
 
+int32_t ParseTokenId(const nlohmann::json& id) {
+  if (!id.is_number_integer() || id < 0 || id > std::numeric_limits<int32_t>::max()) {
+    throw EngineError(plan::ExitCode::kInvalidModel, id.dump() + " is no token id");
+  }
+  return id.get<int32_t>();
+}
+
 std::vector<AddedToken> ParseAddedTokens(const nlohmann::json& added_tokens) {
   std::vector<AddedToken> tokens;
   if (added_tokens.is_null()) return tokens;
   for (const auto& item : added_tokens) {
     AddedToken token;
     token.content = item.at("content").get<std::string>();
-    token.id = item.at("id").get<int32_t>();
+    token.id = ParseTokenId(item.at("id"));
     token.lstrip = item.value("lstrip", false);
     token.rstrip = item.value("rstrip", false);
     token.single_word = item.value("single_word", false);
     token.normalized = item.value("normalized", !item.value("special", false));
-    if (token.id < 0) {
-      throw EngineError(plan::ExitCode::kInvalidModel, "added token " + token.content + " has a negative id");
-    }
     if (!token.content.empty()) tokens.push_back(std::move(token));
   }
   return tokens;

@@ -20,6 +20,9 @@ struct AddedToken {
   bool normalized = false;   // looked for in normalized text
 };
 
+// A token id of tokenizer.json: a whole number from 0 below 2^31. Throws EngineError (invalid model).
+int32_t ParseTokenId(const nlohmann::json& id);
+
 // Reads the list. Throws EngineError (invalid model) on a malformed entry.
 std::vector<AddedToken> ParseAddedTokens(const nlohmann::json& added_tokens);
 

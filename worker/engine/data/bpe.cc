@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "worker/engine/data/added_tokens.h"
 #include "worker/engine/data/unicode.h"
 #include "worker/engine/errors.h"
 
@@ -60,9 +61,10 @@ Bpe::Bpe(const json& model) {
     if (!IsAbsent(model, option)) Fail(std::string("model option ") + option + " is not supported");
   }
   const json& vocabulary = model.at("vocab");
+  if (!vocabulary.is_object()) Fail("the model's vocab is not an object");
   id_of_bytes_.reserve(vocabulary.size());
   for (const auto& [token, value] : vocabulary.items()) {
-    const auto id = value.get<int32_t>();
+    const int32_t id = ParseTokenId(value);
     max_id_ = std::max(max_id_, id);
     if (auto bytes = BytesOfToken(token)) id_of_bytes_.emplace(std::move(*bytes), id);
   }
@@ -74,7 +76,7 @@ Bpe::Bpe(const json& model) {
   if (!IsAbsent(model, "unk_token")) {
     const auto unknown = model["unk_token"].get<std::string>();
     if (!vocabulary.contains(unknown)) Fail("unk_token " + unknown + " is not in the vocabulary");
-    unknown_id_ = vocabulary[unknown].get<int32_t>();
+    unknown_id_ = ParseTokenId(vocabulary[unknown]);
   }
   fuse_unknown_ = model.value("fuse_unk", false);
   ignore_merges_ = model.value("ignore_merges", false);

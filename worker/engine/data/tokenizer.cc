@@ -45,7 +45,7 @@ void AddTemplate(const json& processor, Template& result) {
     }
     const std::string name = piece.at("SpecialToken").at("id").get<std::string>();
     for (const json& id : processor.at("special_tokens").at(name).at("ids")) {
-      (texts == 0 ? before : after).push_back(id.get<int32_t>());
+      (texts == 0 ? before : after).push_back(ParseTokenId(id));
     }
   }
   if (texts != 1) Fail("post_processor TemplateProcessing without exactly one text is not supported");

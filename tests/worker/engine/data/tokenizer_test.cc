@@ -116,11 +116,48 @@ TEST_F(TokenizerTest, DamagedFilesAreRefused) {
   file_ = ByteTokenizer();
   file_["model"].erase("vocab");
   ExpectRefused("vocab");
+  for (const json& id : {json(-1), json(int64_t{1} << 31), json(1.5), json("7")}) {
+    file_ = ByteTokenizer();
+    file_["model"]["vocab"]["ab"] = id;
+    ExpectRefused(id.dump() + " is no token id");
+  }
   file_ = ByteTokenizer();
   file_["model"]["vocab"]["<eos>"] = 7;
   ExpectRefused("<eos>");
   ExpectError(ExitCode::kInvalidModel, {Path("none")}, [&] { Tokenizer::Load(Path("none")); });
   ExpectError(ExitCode::kInvalidModel, {Path("bad")}, [&] { Tokenizer::Load(Write("bad", "{\"model\"")); });
+}
+
+// Damage at any place ends in an EngineError or a tokenizer that still works, never in a crash.
+TEST_F(TokenizerTest, NoDamagedByteCrashes) {
+  file_["model"]["vocab"] = {{"a", 0}, {"b", 1}, {"ab", 2}, {"<eos>", 3}};
+  file_["model"]["merges"] = json::array({"a b"});
+  file_["added_tokens"][0]["id"] = 3;
+  file_["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"}, {"pattern", {{"Regex", "a(?!b)|[^\\sx]"}}}, {"behavior", "Isolated"}, {"invert", false}},
+        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  const std::string whole = file_.dump();
+  int worked = 0;
+  int refused = 0;
+  for (size_t at = 0; at < whole.size(); ++at) {
+    for (const char value : {'"', '0', '[', '\\', 'a'}) {
+      std::string damaged = whole;
+      damaged[at] = value;
+      try {
+        Tokenizer tokenizer = Tokenizer::Load(Write("t.json", damaged));
+        std::vector<int32_t> ids;
+        tokenizer.Encode("ab<eos> abba xx", true, ids);
+        ++worked;
+      } catch (const EngineError& error) {
+        EXPECT_EQ(error.code(), ExitCode::kInvalidModel) << error.what();
+        ++refused;
+      }
+    }
+  }
+  EXPECT_GT(worked, 0);
+  EXPECT_GT(refused, worked);
 }
 
 TEST(BytesOfToken, UndoesTheTableOfByteLevel) {
