@@ -1,6 +1,7 @@
 #include "server/core/job_state.h"
 
 #include <array>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -12,7 +13,7 @@ namespace {
 
 struct Row {
   v1::JobState from;
-  std::initializer_list<v1::JobState> to;
+  std::vector<v1::JobState> to;  // owned: the table outlives the expression that makes it
 };
 
 const std::array<Row, 6>& Table() {

@@ -57,7 +57,11 @@ MiniCluster::~MiniCluster() {
     for (const pid_t pid : Processes(program)) ::kill(pid, SIGKILL);
   }
   if (::testing::Test::HasFailure()) {
-    for (int i = 1; i <= starts_; ++i) std::cerr << ReadFile(path(absl::StrCat("ithacad-", i, ".log")));
+    constexpr size_t kLastBytes = 4096;
+    for (int i = 1; i <= starts_; ++i) {
+      const std::string log = ReadFile(path(absl::StrCat("ithacad-", i, ".log")));
+      std::cerr << log.substr(log.size() > kLastBytes ? log.size() - kLastBytes : 0);
+    }
   }
 }
 
