@@ -16,7 +16,7 @@ ENGINE = pathlib.Path(os.environ.get("ITHACA_ENGINE") or ROOT / "build" / "bin" 
 TIMEOUT_SECONDS = 900
 
 
-def job(model, data, directory, **sections):
+def job(model, data, directory, /, **sections):
     """A run.json for a deterministic CPU run. Sections override keys: job(..., training={"steps": 3})."""
     ranks = sections.get("parallelism", {}).get("sequence", 1)
     config = {
