@@ -109,6 +109,9 @@ void ReadShape(JsonSection& section, ModelConfig& model) {
   Require(section, "num_attention_heads", model.query_heads);
   Require(section, "vocab_size", model.vocab_size);
   Require(section, "max_position_embeddings", model.max_positions);
+  section.Read("rms_norm_eps", model.rms_norm_eps, 0.0, 1.0);
+  section.Read("tie_word_embeddings", model.tied_embeddings);
+  if (model.query_heads == 0) return;
   model.kv_heads = model.query_heads;
   section.Read("num_key_value_heads", model.kv_heads, 1, kMost);
   if (model.query_heads % model.kv_heads != 0) {
@@ -125,8 +128,6 @@ void ReadShape(JsonSection& section, ModelConfig& model) {
     model.head_dim = model.hidden_size / model.query_heads;
   }
   if (model.head_dim % 2 != 0) section.AddProblem("head_dim", "must be even: RoPE turns pairs");
-  section.Read("rms_norm_eps", model.rms_norm_eps, 0.0, 1.0);
-  section.Read("tie_word_embeddings", model.tied_embeddings);
 }
 
 void ReadEosToken(JsonSection& section, ModelConfig& model) {
