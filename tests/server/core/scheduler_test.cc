@@ -1,0 +1,389 @@
+#include "server/core/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace ithaca {
+namespace {
+
+using testing::HasSubstr;
+
+const absl::Time kNow = absl::FromUnixSeconds(1'000'000);
+constexpr auto kCpu = v1::DEVICE_KIND_CPU;
+constexpr auto kCuda = v1::DEVICE_KIND_CUDA;
+
+Node Host(const std::string& name, int cpus, int gpus = 0) {
+  return {name, {{kCpu, "cpu", cpus}, {kCuda, "gpu", gpus}}};
+}
+
+JobView Queued(const std::string& id, int64_t sequence, int slots, int priority = 0, v1::DeviceKind device = kCpu) {
+  JobView job;
+  job.id = id;
+  job.name = absl::StrCat("name-", id);
+  job.sequence = sequence;
+  job.priority = priority;
+  job.demand = {device, 1, slots};
+  return job;
+}
+
+JobView Active(const std::string& id, v1::JobState state, std::vector<int> slots, const std::string& node = "n1",
+               v1::DeviceKind device = kCpu) {
+  JobView job = Queued(id, 1, static_cast<int>(slots.size()), 0, device);
+  job.state = state;
+  job.attempt.number = 1;
+  job.attempt.placement = {{node, device, std::move(slots)}};
+  job.attempt.launch_time = kNow - absl::Seconds(5);
+  job.attempt.attached = true;
+  if (state != v1::JOB_STATE_STARTING) job.attempt.running_time = kNow - absl::Seconds(4);
+  return job;
+}
+
+// The actions as words: "start a n1:0,1", "running b", "stop c RUN_TIMEOUT", ...
+struct Word {
+  std::string operator()(const StartAttempt& step) const {
+    std::vector<std::string> nodes;
+    for (const NodePlacement& node : step.placement) {
+      nodes.push_back(absl::StrCat(node.node, ":", absl::StrJoin(node.slots, ",")));
+    }
+    return absl::StrCat("start ", id, " ", absl::StrJoin(nodes, " "));
+  }
+  std::string operator()(const MarkRunning&) const { return "running " + id; }
+  std::string operator()(const BeginStop& step) const { return "stop " + id + " " + ReasonName(step.cause.reason); }
+  std::string operator()(const SendStop&) const { return "send " + id; }
+  std::string operator()(const KillWorkers&) const { return "kill " + id; }
+  std::string operator()(const EndAttempt& step) const { return (step.lost ? "lost " : "end ") + id; }
+  std::string operator()(const Requeue&) const { return "requeue " + id; }
+  std::string id;
+};
+
+std::vector<std::string> Actions(const Schedule& schedule) {
+  std::vector<std::string> words;
+  for (const Action& action : schedule.actions) words.push_back(std::visit(Word{action.job_id}, action.step));
+  return words;
+}
+
+// One row: a cluster, and what shall be done and said about it.
+struct Row {
+  std::string name;
+  std::vector<Node> nodes;
+  std::vector<JobView> jobs;
+  std::vector<std::string> actions;
+  std::map<std::string, std::string> waiting;  // reason by job
+};
+
+class SchedulerTable : public testing::TestWithParam<Row> {};
+
+TEST_P(SchedulerTable, Decides) {
+  const Row& row = GetParam();
+  const Schedule schedule = Decide({row.nodes, row.jobs}, kNow, {});
+  EXPECT_EQ(Actions(schedule), row.actions);
+  std::map<std::string, std::string> waiting;
+  for (const auto& [id, cause] : schedule.queued) {
+    waiting[id] = ReasonName(cause.reason);
+    EXPECT_FALSE(cause.message.empty());
+  }
+  EXPECT_EQ(waiting, row.waiting);
+}
+
+std::vector<Row> AdmissionRows() {
+  return {
+      {"NothingToDo", {Host("n1", 2)}, {}, {}, {}},
+      {"OneJobThatFits", {Host("n1", 2)}, {Queued("a", 1, 2)}, {"start a n1:0,1"}, {}},
+      {"ByArrival",
+       {Host("n1", 1)},
+       {Queued("b", 2, 1), Queued("a", 1, 1)},
+       {"start a n1:0"},
+       {{"b", "WAITING_FOR_SLOTS"}}},
+      {"ByPriorityFirst",
+       {Host("n1", 1)},
+       {Queued("a", 1, 1), Queued("b", 2, 1, 5)},
+       {"start b n1:0"},
+       {{"a", "WAITING_FOR_SLOTS"}}},
+      {"SideBySide", {Host("n1", 3)}, {Queued("a", 1, 1), Queued("b", 2, 2)}, {"start a n1:0", "start b n1:1,2"}, {}},
+      {"AllOrNothing",
+       {Host("n1", 2)},
+       {Active("r", v1::JOB_STATE_RUNNING, {0}), Queued("a", 2, 2)},
+       {},
+       {{"a", "WAITING_FOR_SLOTS"}}},
+      {"TheHeadBlocksSmallerOnesBehindIt",
+       {Host("n1", 2)},
+       {Active("r", v1::JOB_STATE_RUNNING, {1}), Queued("a", 2, 2), Queued("b", 3, 1)},
+       {},
+       {{"a", "WAITING_FOR_SLOTS"}, {"b", "WAITING_FOR_TURN"}}},
+      {"OneTooLargeBlocksNobody",
+       {Host("n1", 2)},
+       {Queued("a", 1, 3), Queued("b", 2, 2)},
+       {"start b n1:0,1"},
+       {{"a", "TOO_LARGE"}}},
+      {"KindsOfDeviceDoNotBlockEachOther",
+       {Host("n1", 1, 1)},
+       {Active("r", v1::JOB_STATE_RUNNING, {0}, "n1", kCuda), Queued("a", 2, 1, 0, kCuda), Queued("b", 3, 1)},
+       {"start b n1:0"},
+       {{"a", "WAITING_FOR_SLOTS"}}},
+      {"StoppingStillHoldsItsSlots",
+       {Host("n1", 1)},
+       {[] {
+          JobView job = Active("r", v1::JOB_STATE_STOPPING, {0});
+          job.attempt.stop_sent = true;
+          return job;
+        }(),
+        Queued("a", 2, 1)},
+       {},
+       {{"a", "WAITING_FOR_SLOTS"}}},
+      {"FreeSlotsAreTheOnesNotTaken",
+       {Host("n1", 3)},
+       {Active("r", v1::JOB_STATE_RUNNING, {1}), Queued("a", 2, 2)},
+       {"start a n1:0,2"},
+       {}},
+      {"TheFullestHostThatFits", {Host("n1", 4), Host("n2", 2)}, {Queued("a", 1, 2)}, {"start a n2:0,1"}, {}},
+      {"SeveralHosts",
+       {Host("n1", 2), Host("n2", 2)},
+       {[] {
+         JobView job = Queued("a", 1, 2);
+         job.demand.nodes = 2;
+         return job;
+       }()},
+       {"start a n1:0,1 n2:0,1"},
+       {}},
+      {"PausedIsLeftAlone",
+       {Host("n1", 1)},
+       {[] {
+         JobView job = Queued("a", 1, 1);
+         job.state = v1::JOB_STATE_PAUSED;
+         return job;
+       }()},
+       {},
+       {}},
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(Admission, SchedulerTable, testing::ValuesIn(AdmissionRows()),
+                         [](const auto& info) { return info.param.name; });
+
+JobView With(JobView job, const std::function<void(JobView&)>& change) {
+  change(job);
+  return job;
+}
+
+std::vector<Row> ActiveRows() {
+  const std::vector<Node> one = {Host("n1", 1)};
+  const JobView starting = Active("a", v1::JOB_STATE_STARTING, {0});
+  const JobView running = Active("a", v1::JOB_STATE_RUNNING, {0});
+  const JobView stopping = With(Active("a", v1::JOB_STATE_STOPPING, {0}), [](JobView& job) {
+    job.attempt.stop_sent = true;
+    job.stop_deadline = kNow + absl::Seconds(10);
+  });
+  const auto lost = [](JobView& job) { job.attempt.all_ended = job.attempt.lost = true; };
+  return {
+      {"StillStarting", one, {starting}, {}, {}},
+      {"AllReady", one, {With(starting, [](JobView& job) { job.attempt.all_ready = true; })}, {"running a"}, {}},
+      {"StartTimeout",
+       one,
+       {With(starting, [](JobView& job) { job.attempt.launch_time = kNow - absl::Seconds(600); })},
+       {"stop a START_TIMEOUT"},
+       {}},
+      {"OwnStartLimit",
+       one,
+       {With(starting, [](JobView& job) { job.limits.set_start_seconds(5); })},
+       {"stop a START_TIMEOUT"},
+       {}},
+      {"RunsOn", one, {running}, {}, {}},
+      {"RunTimeout",
+       one,
+       {With(running, [](JobView& job) { job.limits.set_run_seconds(4); })},
+       {"stop a RUN_TIMEOUT"},
+       {}},
+      {"RunTimeOfEarlierAttemptsCounts",
+       one,
+       {With(running,
+             [](JobView& job) {
+               job.limits.set_run_seconds(100);
+               job.run_time = absl::Seconds(97);
+             })},
+       {"stop a RUN_TIMEOUT"},
+       {}},
+      {"EngineFailed",
+       one,
+       {With(running,
+             [](JobView& job) {
+               job.attempt.failed = true;
+               job.attempt.failure = {v1::JOB_REASON_GPU_OUT_OF_MEMORY, v1::BLAME_USER, "rank 1"};
+             })},
+       {"stop a GPU_OUT_OF_MEMORY"},
+       {}},
+      {"WorkerAwayWithinItsLease",
+       one,
+       {With(running,
+             [](JobView& job) {
+               job.attempt.attached = false;
+               job.attempt.last_attached = kNow - absl::Minutes(4);
+             })},
+       {},
+       {}},
+      {"WorkerAwayTooLong",
+       one,
+       {With(running,
+             [](JobView& job) {
+               job.attempt.attached = false;
+               job.attempt.last_attached = kNow - absl::Minutes(5);
+             })},
+       {"stop a WORKER_LOST"},
+       {}},
+      {"RankSilent",
+       one,
+       {With(running, [](JobView& job) { job.attempt.last_heartbeat = kNow - absl::Minutes(10); })},
+       {"stop a HUNG"},
+       {}},
+      {"SilenceOfAnUnattachedWorkerIsNoHang",
+       one,
+       {With(running,
+             [](JobView& job) {
+               job.attempt.last_heartbeat = kNow - absl::Minutes(10);
+               job.attempt.attached = false;
+               job.attempt.last_attached = kNow;
+             })},
+       {},
+       {}},
+      {"ProcessesGone", one, {With(running, lost)}, {"lost a"}, {}},
+      {"ProcessesGoneWhileStarting", one, {With(starting, lost)}, {"lost a"}, {}},
+      {"EndedInOrder", one, {With(running, [](JobView& job) { job.attempt.all_ended = true; })}, {"end a"}, {}},
+      {"StopIsSentOnce", one, {With(stopping, [](JobView& job) { job.attempt.stop_sent = false; })}, {"send a"}, {}},
+      {"StoppingWaits", one, {stopping}, {}, {}},
+      {"GraceIsOver", one, {With(stopping, [](JobView& job) { job.stop_deadline = kNow; })}, {"kill a"}, {}},
+      {"KillIsSentOnce",
+       one,
+       {With(stopping,
+             [](JobView& job) {
+               job.stop_deadline = kNow;
+               job.attempt.kill_sent = true;
+             })},
+       {},
+       {}},
+      {"StoppedAtLast", one, {With(stopping, [](JobView& job) { job.attempt.all_ended = true; })}, {"end a"}, {}},
+      {"BackoffWaits",
+       one,
+       {With(Queued("a", 1, 1),
+             [](JobView& job) {
+               job.state = v1::JOB_STATE_BACKOFF;
+               job.not_before = kNow + absl::Seconds(1);
+             })},
+       {},
+       {}},
+      {"BackoffIsOver",
+       one,
+       {With(Queued("a", 1, 1),
+             [](JobView& job) {
+               job.state = v1::JOB_STATE_BACKOFF;
+               job.not_before = kNow;
+             })},
+       {"requeue a"},
+       {}},
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(Active, SchedulerTable, testing::ValuesIn(ActiveRows()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(Scheduler, SaysWhenToLookAgain) {
+  JobView job = Active("a", v1::JOB_STATE_STARTING, {0});
+  job.limits.set_start_seconds(60);
+  EXPECT_EQ(Decide({{Host("n1", 1)}, {job}}, kNow, {}).next_deadline, kNow + absl::Seconds(55));
+  EXPECT_EQ(Decide({{Host("n1", 1)}, {}}, kNow, {}).next_deadline, absl::InfiniteFuture());
+}
+
+TEST(Scheduler, TellsAWaitingJobWhatItWaitsFor) {
+  const Schedule schedule = Decide(
+      {{Host("n1", 2)}, {Active("r", v1::JOB_STATE_RUNNING, {1}), Queued("a", 2, 2), Queued("b", 3, 1)}}, kNow, {});
+  EXPECT_EQ(schedule.queued.at("a").message, "needs 2 CPU slots, of which 1 is free");
+  EXPECT_EQ(schedule.queued.at("b").message, "number 2 in the queue, after name-a (a), which waits for 2 CPU slots");
+}
+
+TEST(Scheduler, SameViewSameAnswer) {
+  const ClusterView view{{Host("n1", 2), Host("n2", 2)}, {Queued("a", 1, 1), Queued("b", 2, 2), Queued("c", 3, 2)}};
+  EXPECT_EQ(Actions(Decide(view, kNow, {})), Actions(Decide(view, kNow, {})));
+}
+
+TEST(WhyNeverFits, SaysWhatThereIs) {
+  EXPECT_EQ(WhyNeverFits({kCpu, 1, 2}, {Host("n1", 2)}), "");
+  EXPECT_EQ(WhyNeverFits({kCpu, 1, 3}, {Host("n1", 2)}), "needs 3 CPU slots, but no host has more than 2 CPU slots");
+  EXPECT_EQ(WhyNeverFits({kCuda, 1, 1}, {Host("n1", 2)}), "needs 1 GPU, but no host has more than 0 GPUs");
+  EXPECT_EQ(WhyNeverFits({kCpu, 2, 2}, {Host("n1", 2), Host("n2", 1)}),
+            "needs 2 hosts with 2 CPU slots each, but there is only 1 such");
+}
+
+struct EndRow {
+  std::string name;
+  v1::JobReason reason;
+  v1::Blame blame;
+  std::vector<int> failed_seconds_ago;
+  std::string state;
+  std::string cause;
+  int backoff_seconds = 0;
+};
+
+class DecideEndTable : public testing::TestWithParam<EndRow> {};
+
+TEST_P(DecideEndTable, Decides) {
+  const EndRow& row = GetParam();
+  JobView job = Queued("a", 1, 1);
+  job.restart.set_max_restarts(2);
+  job.restart.set_window_seconds(1000);
+  job.restart.set_backoff_seconds(10);
+  for (const int ago : row.failed_seconds_ago) job.failures.push_back(kNow - absl::Seconds(ago));
+  const EndDecision decision = DecideEnd(job, {row.reason, row.blame, "it broke"}, kNow, {});
+  EXPECT_EQ(StateName(decision.state), row.state);
+  EXPECT_EQ(ReasonName(decision.cause.reason), row.cause);
+  EXPECT_THAT(decision.cause.message, HasSubstr("it broke"));
+  if (row.state == "BACKOFF") {
+    EXPECT_EQ(decision.not_before, kNow + absl::Seconds(row.backoff_seconds));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Ends, DecideEndTable,
+    testing::Values(
+        EndRow{"Completed", v1::JOB_REASON_COMPLETED, v1::BLAME_UNSPECIFIED, {}, "SUCCEEDED", "COMPLETED"},
+        EndRow{"Cancelled",
+               v1::JOB_REASON_CANCEL_REQUESTED,
+               v1::BLAME_UNSPECIFIED,
+               {1, 2, 3},
+               "CANCELLED",
+               "CANCEL_REQUESTED"},
+        EndRow{"Paused", v1::JOB_REASON_PAUSE_REQUESTED, v1::BLAME_UNSPECIFIED, {}, "PAUSED", "PAUSE_REQUESTED"},
+        EndRow{"UserBlameNeverRestarts", v1::JOB_REASON_INVALID_DATA, v1::BLAME_USER, {}, "FAILED", "INVALID_DATA"},
+        EndRow{"FirstRestart", v1::JOB_REASON_KILLED, v1::BLAME_SYSTEM, {}, "BACKOFF", "RESTARTING", 10},
+        EndRow{
+            "SecondRestartWaitsTwice", v1::JOB_REASON_PEER_LOST, v1::BLAME_HARDWARE, {5}, "BACKOFF", "RESTARTING", 20},
+        EndRow{"Exhausted", v1::JOB_REASON_KILLED, v1::BLAME_SYSTEM, {500, 5}, "FAILED", "RESTARTS_EXHAUSTED"},
+        EndRow{"OldFailuresAreForgotten",
+               v1::JOB_REASON_KILLED,
+               v1::BLAME_SYSTEM,
+               {1000, 2000},
+               "BACKOFF",
+               "RESTARTING",
+               10}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(DecideEnd, NoRestartsMeansTheFailureItself) {
+  JobView job = Queued("a", 1, 1);
+  job.restart.set_max_restarts(0);
+  const EndDecision decision = DecideEnd(job, {v1::JOB_REASON_KILLED, v1::BLAME_SYSTEM, "gone"}, kNow, {});
+  EXPECT_EQ(decision.state, v1::JOB_STATE_FAILED);
+  EXPECT_EQ(decision.cause.reason, v1::JOB_REASON_KILLED);
+}
+
+TEST(DecideEnd, BackoffHasAnEnd) {
+  JobView job = Queued("a", 1, 1);
+  job.restart.set_max_restarts(100);
+  for (int i = 0; i < 50; ++i) job.failures.push_back(kNow - absl::Seconds(i + 1));
+  const EndDecision decision = DecideEnd(job, {v1::JOB_REASON_KILLED, v1::BLAME_SYSTEM, "gone"}, kNow, {});
+  EXPECT_EQ(decision.not_before, kNow + SchedulerOptions().max_backoff);
+}
+
+}  // namespace
+}  // namespace ithaca
