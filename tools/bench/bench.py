@@ -3,8 +3,8 @@
     python tools/bench/bench.py [--length 4096] [--steps 3] [--pairs 5] [--ranks 1,2,3] [--model DIR]
 
 Every pair runs the engine on one rank and then transformers, each in a process of its own with the same threads and allocator
-settings, the same model (fp32) and the same tokens. transformers runs with sdpa attention and gradient checkpointing, the usual
-way to fit a long sequence. Further rank counts follow each pair. The first step of a run warms it up and is not counted.
+settings (those the engine sets for itself), the same model (fp32) and the same tokens. transformers runs with sdpa attention and gradient checkpointing, the usual
+way to fit a long sequence. Further rank counts follow each pair, and transformers with glibc's default allocator settings. The first step of a run warms it up and is not counted.
 
 Tokens a second: those of the counted steps over their wall time. Memory: the highest RssAnon of /proc/PID/status, sampled every
 20 ms, less its value when the process had its libraries loaded and nothing else (for the engine, when it starts; for Python, after
@@ -29,7 +29,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
 SAMPLE_SECONDS = 0.02
 MEBIBYTE = 2**20
-ALLOCATOR = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "134217728", "MALLOC_MMAP_THRESHOLD_": "134217728"}
+# What the engine sets for itself (ConfigureHostAllocator); transformers runs both with it and with glibc's own defaults.
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "8388608"}
+REFERENCE, REFERENCE_DEFAULTS = "transformers", "transformers, glibc's default allocator settings"
 LEARNING_RATE = 2.0e-5
 
 
@@ -65,10 +67,10 @@ class MemorySampler:
         self._thread.join()
 
 
-def run_transformers(model, tokens, arguments):
+def run_transformers(model, tokens, arguments, allocator):
     """One process; it reports the memory after its imports and the time of each step."""
     command = [sys.executable, __file__, "--child", "--model", str(model), "--steps", str(arguments.steps), "--tokens", str(tokens)]
-    environment = os.environ | ALLOCATOR | {"OMP_NUM_THREADS": str(arguments.threads), "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | allocator | {"OMP_NUM_THREADS": str(arguments.threads), "CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     with MemorySampler([process.pid]) as memory:
         records = [json.loads(line) for line in process.stdout]
@@ -111,7 +113,6 @@ def run_engine(model, tokens, arguments, ranks):
             training={"steps": arguments.steps, "learning_rate": LEARNING_RATE, "optimizer": {"clip_norm": 1.0}},
             checkpoint={"directory": ""}, resources={"threads_per_rank": max(1, arguments.threads // ranks)},
         )  # fmt: skip
-        os.environ.update(ALLOCATOR)
         peaks = []
 
         def watch(processes):
@@ -145,7 +146,7 @@ def machine():
 
 
 def table(results):
-    reference = results["transformers"]["median"]
+    reference = results[REFERENCE]["median"]
     rows = ["| | tokens/s | x transformers | peak anonymous memory of a rank | x transformers | all ranks |", "|---|---|---|---|---|---|"]
     for name, result in results.items():
         median = result["median"]
@@ -175,12 +176,13 @@ def bench(arguments):
     with tempfile.TemporaryDirectory() as directory:
         tokens = models.write_jsonl(pathlib.Path(directory) / "tokens.jsonl", documents)
         contestants = {f"ithaca, P = {ranks}": ranks for ranks in arguments.ranks}
-        runs = {name: [] for name in ["transformers", *contestants]}
+        runs = {name: [] for name in [*contestants, REFERENCE, REFERENCE_DEFAULTS]}
         for pair in range(arguments.pairs):
             for name, ranks in contestants.items():
                 runs[name].append(run_engine(arguments.model, tokens, arguments, ranks))
                 if ranks == arguments.ranks[0]:
-                    runs["transformers"].append(run_transformers(arguments.model, tokens, arguments))
+                    runs[REFERENCE].append(run_transformers(arguments.model, tokens, arguments, ALLOCATOR))
+            runs[REFERENCE_DEFAULTS].append(run_transformers(arguments.model, tokens, arguments, {}))
             print(f"pair {pair + 1} of {arguments.pairs}: " + "; ".join(
                 f"{name} {run[-1]['tokens_per_second']:.0f} tokens/s {run[-1]['peak_anonymous_bytes'] / MEBIBYTE:.0f} MiB"
                 for name, run in runs.items()

@@ -17,7 +17,7 @@ began=$SECONDS
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "${*/#"$bin/"/}" >&2; "$@"; }
-ithaca() { "$bin/ithaca" --server "$grpc" "$@"; }
+ithaca() { "$bin/ithaca" "$@"; }
 
 rm -rf "$work"
 mkdir -p "$work"
@@ -53,7 +53,7 @@ title "The coordinator"
 coordinator=$!
 stop() {
   # A drained coordinator lets training go on, so whatever still runs is cancelled first.
-  for job in ${sp2:-} ${sp1:-}; do ithaca cancel "$job" >/dev/null 2>&1 || true; done
+  ithaca cancel latest >/dev/null 2>&1 || true
   [ -z "${sampler:-}" ] || kill "$sampler" 2>/dev/null || true
   kill "$coordinator" 2>/dev/null || true
   wait 2>/dev/null || true
@@ -68,6 +68,7 @@ ready=$(grep '^ithacad listening' "$work/ithacad.log")
 echo "$ready"
 grpc=$(sed -E 's/.*grpc=([^ ]+).*/\1/' <<<"$ready")
 http=$(sed -E 's/.*http=([^ ]+).*/\1/' <<<"$ready")
+export ITHACA_SERVER=$grpc
 echo "status page: http://$http/      metrics: http://$http/metrics"
 
 # Keeps the newest scrape that shows a job running, as a Prometheus server would have seen it.
@@ -81,18 +82,16 @@ sample_metrics &
 sampler=$!
 
 title "Two ranks, one sequence: submitted over gRPC, watched live"
-run "$bin/ithaca" --server "$grpc" submit "$work/opticks-sp2.yaml" --watch
-sp2=$(ithaca list -o json | "$python" tools/demo/report.py --job-id opticks-sp2)
-ithaca get "$sp2" -o json >"$work/sp2.json"
-ithaca metrics "$sp2" -o json >"$work/sp2-steps.json"
+run "$bin/ithaca" submit "$work/opticks-sp2.yaml" --watch
+ithaca get latest -o json >"$work/sp2.json"
+ithaca metrics latest -o json >"$work/sp2-steps.json"
 kill "$sampler" 2>/dev/null || true
 sampler=
 
 title "The same on one rank, the first $compared steps"
-run "$bin/ithaca" --server "$grpc" submit "$work/opticks-sp1.yaml" --watch
-sp1=$(ithaca list -o json | "$python" tools/demo/report.py --job-id opticks-sp1)
-ithaca get "$sp1" -o json >"$work/sp1.json"
-ithaca metrics "$sp1" -o json >"$work/sp1-steps.json"
+run "$bin/ithaca" submit "$work/opticks-sp1.yaml" --watch
+ithaca get latest -o json >"$work/sp1.json"
+ithaca metrics latest -o json >"$work/sp1-steps.json"
 
 title "What came of it"
 "$python" tools/demo/report.py --work "$work" --model "$model" --held-out "$book/heldout.txt" --length "$length" \

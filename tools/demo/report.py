@@ -1,7 +1,6 @@
 """The last page of the demo, from what the command-line client printed as JSON, the newest scrape, and transformers.
 
     report.py --work DIR --model DIR --held-out FILE --length TOKENS --page URL
-    report.py --job-id NAME      reads `ithaca list -o json` on standard input and prints the id of the newest job of that name
 """
 
 import argparse
@@ -22,11 +21,6 @@ def json_values(text):
         values += value if isinstance(value, list) else [value]
         position = len(text) - len(text[position:].lstrip())
     return values
-
-
-def print_job_id(name):
-    jobs = [job for value in json_values(sys.stdin.read().strip()) for job in value.get("jobs", [value])]
-    print(max((job for job in jobs if job.get("name") == name), key=lambda job: job["create_time"])["id"])
 
 
 def load_job(work, name):
@@ -97,30 +91,28 @@ def report(arguments):
     export = two[0]["export_path"]
     before, tokens, _ = score_and_write(arguments.model, held_out, arguments.length)
     after, _, sentence = score_and_write(export, held_out, arguments.length)
-    print(f"\nHeld-out window of {tokens} tokens, by transformers: {before:.4f} nats a token before, {after:.4f} after")
-    if two[2]:
-        print(f"The engine's own evaluation at the end of SP=2:  {two[2][-1]['loss']:.4f}")
+    ours = [evaluation["loss"] for evaluation in two[2]]
+    print(f"\nHeld-out window of {tokens} tokens, nats a token   before   after")
+    print(f"  by the engine, in the job                  {ours[0]:.4f}   {ours[-1]:.4f}")
+    print(f"  by transformers, model and exported model  {before:.4f}   {after:.4f}")
     print(f"transformers writes from the exported model: {sentence}")
     print(f"\nexported model: {export}\nstatus page:    {arguments.page}\nlogs and state: {work}/state")
     if not agree:
         sys.exit("demo: SP=2 and SP=1 disagree")
+    if tokens == arguments.length and max(abs(ours[0] - before), abs(ours[-1] - after)) > LOSS_TOLERANCE:
+        sys.exit("demo: the engine and transformers disagree on the held-out window")
     if not after < before:
         sys.exit("demo: training did not lower the held-out loss")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--job-id")
-    parser.add_argument("--work", type=pathlib.Path)
-    parser.add_argument("--model", type=pathlib.Path)
-    parser.add_argument("--held-out", type=pathlib.Path)
-    parser.add_argument("--length", type=int)
-    parser.add_argument("--page")
-    arguments = parser.parse_args()
-    if arguments.job_id:
-        print_job_id(arguments.job_id)
-    else:
-        report(arguments)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--held-out", type=pathlib.Path, required=True)
+    parser.add_argument("--length", type=int, required=True)
+    parser.add_argument("--page", required=True)
+    report(parser.parse_args())
 
 
 if __name__ == "__main__":
