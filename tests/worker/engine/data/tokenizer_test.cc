@@ -141,19 +141,18 @@ TEST_F(TokenizerTest, NoDamagedByteCrashes) {
   const std::string whole = file_.dump();
   int worked = 0;
   int refused = 0;
+  const std::string values = "\"0[\\a";
   for (size_t at = 0; at < whole.size(); ++at) {
-    for (const char value : {'"', '0', '[', '\\', 'a'}) {
-      std::string damaged = whole;
-      damaged[at] = value;
-      try {
-        Tokenizer tokenizer = Tokenizer::Load(Write("t.json", damaged));
-        std::vector<int32_t> ids;
-        tokenizer.Encode("ab<eos> abba xx", true, ids);
-        ++worked;
-      } catch (const EngineError& error) {
-        EXPECT_EQ(error.code(), ExitCode::kInvalidModel) << error.what();
-        ++refused;
-      }
+    std::string damaged = whole;
+    damaged[at] = values[at % values.size()];
+    try {
+      Tokenizer tokenizer = Tokenizer::Load(Write("t.json", damaged));
+      std::vector<int32_t> ids;
+      tokenizer.Encode("ab<eos> abba xx", true, ids);
+      ++worked;
+    } catch (const EngineError& error) {
+      EXPECT_EQ(error.code(), ExitCode::kInvalidModel) << error.what();
+      ++refused;
     }
   }
   EXPECT_GT(worked, 0);
