@@ -299,9 +299,7 @@ void CpuBlockedAttention::QueryGradients(const Backwards& b) {
 
 }  // namespace
 
-std::unique_ptr<AttentionBackend> MakeCpuBlockedAttention() {
-  return MakeCpuBlockedAttention(blocked::BestKernels());
-}
+std::unique_ptr<AttentionBackend> MakeCpuBlockedAttention() { return MakeCpuBlockedAttention(blocked::BestKernels()); }
 
 std::unique_ptr<AttentionBackend> MakeCpuBlockedAttention(const blocked::Kernels& kernels) {
   return std::make_unique<CpuBlockedAttention>(kernels);

@@ -1,5 +1,3 @@
-// Compiled with OpenMP: LibTorch's own parallel loops live in its headers and are serial without it.
-
 #include "worker/engine/attention/parallel_units.h"
 
 #include <ATen/Parallel.h>
