@@ -1,5 +1,7 @@
 #include "worker/engine/device.h"
 
+#include <ATen/Parallel.h>
+
 #include "worker/engine/cuda_device.h"
 #include "worker/engine/errors.h"
 #include "worker/engine/memory/memory_usage.h"
@@ -13,6 +15,7 @@ RankDevice ChooseDevice(const plan::RunConfig& config, int local_rank, int local
   RankDevice chosen;
   chosen.limits.kind = kind;
   chosen.limits.slots = world_size;
+  chosen.limits.threads_per_slot = at::get_num_threads();
   chosen.limits.host_bytes_per_slot = HostMemoryLimit() / local_ranks;
   if (kind == plan::DeviceKind::kCpu) {
     chosen.limits.name = "cpu";

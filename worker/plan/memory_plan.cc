@@ -13,6 +13,7 @@ namespace {
 // Logits of a chunk take about this much: large enough for an efficient product, small beside everything else.
 constexpr int64_t kLogitsBytes = int64_t{128} << 20;
 constexpr int64_t kMlpTile = 4096;
+constexpr int kAssumedThreads = 4;
 
 int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -130,6 +131,8 @@ MemoryPlan MakePlan(const RunConfig& config, const ModelConfig& model, const Dev
   base.micro_batches = base.global_batch / base.replicas;
   base.padded_sequence_length = RoundUp(config.sequence_length, base.sequence_ranks);
   const int64_t shard = base.padded_sequence_length / base.sequence_ranks;
+  base.threads = config.threads_per_rank > 0 ? config.threads_per_rank : limits.threads_per_slot;
+  if (base.threads == 0) base.threads = kAssumedThreads;
   base.loss_chunk = std::min(config.loss_chunk.value_or(DefaultLossChunk(model)), shard);
 
   MemoryPlan chosen;

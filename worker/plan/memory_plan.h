@@ -18,6 +18,7 @@ struct DeviceLimits {
   int slots = 1;
   int64_t bytes_per_slot = 0;  // 0: unknown, nothing is refused
   int64_t host_bytes_per_slot = 0;
+  int threads_per_slot = 0;  // of a CPU rank; each holds scratch of its own. 0: unknown, taken for 4
 };
 
 // One line of the memory table: bytes that the fullest rank holds at the moment of its peak, and how they come about.
@@ -47,6 +48,7 @@ struct MemoryPlan {
   LayerInputs layer_inputs = LayerInputs::kRecompute;
   int64_t loss_chunk = 0;  // tokens of a shard whose logits exist at a time
   int64_t mlp_tile = 0;    // tokens of a shard that pass the MLP at a time; 0: all
+  int threads = 1;         // CPU threads of a rank, for its scratch memory
 
   std::vector<MemoryTerm> terms;
   std::vector<Choice> choices;

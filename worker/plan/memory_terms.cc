@@ -1,13 +1,17 @@
 #include "worker/plan/memory_terms.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <string>
 
 #include "worker/plan/head_plan.h"
 
 // T tokens of the padded sequence, S = T / P of a shard, E hidden size, I intermediate size, L layers, V vocabulary, D
-// head size; Hq, Hkv heads of the model, hq, hkv heads of the fullest rank; b bytes of the training dtype.
+// head size; Hq, Hkv heads of the model, hq, hkv heads of a rank; b bytes of the training dtype.
+//
+// Scratch tensors of the engine have names and stay (worker/engine/memory/workspace.h), so what attention, MLP and head
+// hold adds up. What a phase allocates and frees again does not: only the largest of these counts, in its own term.
 
 namespace ithaca::plan {
 namespace {
@@ -30,78 +34,144 @@ std::string Count(double n) {
 
 std::string Number(int64_t n) { return std::to_string(n); }
 
-// Sizes every term needs.
+// Sizes every term needs, in bytes of the training dtype unless said otherwise.
 struct Sizes {
-  Sizes(const ModelConfig& m, const MemoryPlan& p) : model(m), plan(p) {
-    const HeadPlan heads(static_cast<int>(m.query_heads), static_cast<int>(m.kv_heads), p.sequence_ranks);
-    hq = heads.max_query_count();
-    hkv = heads.max_kv_count();
+  Sizes(const ModelConfig& m, const MemoryPlan& p, const HeadPlan& heads, int rank)
+      : model(m), plan(p), hq(heads.query_count(rank)), hkv(heads.kv_count(rank)) {
     T = p.padded_sequence_length;
     S = T / p.sequence_ranks;
     b = p.dtype == DType::kBFloat16 ? 2 : 4;
-    qkv_shard = S * (m.query_heads + 2 * m.kv_heads) * m.head_dim * b;
-    qkv_heads = T * (hq + 2 * hkv) * m.head_dim * b;
-    out_heads = T * hq * m.head_dim * b;
+    D = m.head_dim;
+    keep = p.layer_inputs == LayerInputs::kKeep;
+    tile = p.mlp_tile > 0 ? std::min(p.mlp_tile, S) : S;
+    chunk = std::min(p.loss_chunk, S);
     stream = S * m.hidden_size * b;
+    out_shard = S * m.query_heads * D * b;
+    out_heads = T * hq * D * b;
+    qkv_shard = S * (m.query_heads + 2 * m.kv_heads) * D * b;
+    qkv_heads = T * (hq + 2 * hkv) * D * b;
+    for (int r = 0; r < p.sequence_ranks; ++r) sent += S * (heads.query_count(r) + 2 * heads.kv_count(r)) * D * b;
+    // Only fp32 on a CPU has kernels that need no intermediate results.
+    fused = p.device == DeviceKind::kCpu && p.dtype == DType::kFloat32;
   }
   const ModelConfig& model;
   const MemoryPlan& plan;
-  int64_t hq, hkv, T, S, b;
+  int64_t hq, hkv, T, S, b, D, tile, chunk;
+  bool keep, fused;
+  int64_t stream;     // [S, E]
+  int64_t out_shard;  // [S, Hq, D]
+  int64_t out_heads;  // [T, hq, D]
   int64_t qkv_shard;  // [S, Hq + 2 Hkv, D]
   int64_t qkv_heads;  // [T, hq + 2 hkv, D]
-  int64_t out_heads;  // [T, hq, D]
-  int64_t stream;     // [S, E]
+  int64_t sent = 0;   // [S, sum of hq + 2 hkv over ranks, D]: a KV head goes to every rank that needs it
+};
+
+// A term and what its phase allocates beyond it for a while.
+struct Phase {
+  MemoryTerm term;
+  int64_t transient = 0;
+  std::string transient_formula;
 };
 
 MemoryTerm LayerInputsTerm(const Sizes& z) {
   const ModelConfig& m = z.model;
   MemoryTerm term{"layer_inputs", (m.layers + 1) * z.stream,
-                  "(" + Number(m.layers) + " + 1) layers x " + Count(z.S) + " tokens x " + Number(m.hidden_size) +
+                  "(" + Number(m.layers) + " + 1) layers x " + Number(z.S) + " tokens x " + Number(m.hidden_size) +
                       " x " + Number(z.b) + " B"};
-  if (z.plan.layer_inputs == LayerInputs::kKeep) {
+  if (z.keep) {
     term.bytes += m.layers * (z.qkv_heads + z.stream + z.S * 2 * m.intermediate_size * z.b);
     term.formula += " + qkv, hidden, gate and up";
   }
   return term;
 }
 
-MemoryTerm AttentionTerm(const Sizes& z) {
-  // The shard's q, k, v and their gradient; what the backend holds for the heads of this rank: q, k, v and their
-  // gradients, the output's gradient.
-  int64_t bytes = 2 * z.qkv_shard + z.qkv_heads + 2 * z.out_heads;
-  if (z.plan.sequence_ranks > 1) bytes += z.qkv_heads;
-  if (z.model.qk_norm) bytes += 2 * z.qkv_shard;
-  return {"attention", bytes,
-          "q, k, v, output and gradients of " + Number(z.hq) + "+" + Number(2 * z.hkv) + " heads x " + Count(z.T) +
-              " tokens"};
+// What the blocked CPU kernel holds, fp32, heads padded to a multiple of 16: q, dO, k and panels of k and v, and a copy
+// of dQ for every run of keys that is worked on at a time (worker/engine/attention/cpu_blocked.cc).
+int64_t BlockedAttentionBytes(const Sizes& z, int threads) {
+  const int64_t padded = (z.D + 15) / 16 * 16;
+  const int runs = threads == 1 ? 1 : std::clamp<int>(std::ceil(3.0 * threads / static_cast<double>(z.hkv)), 1, 8);
+  double d_q = 0;  // run r starts behind a share r / runs of the causal triangle
+  for (int run = 0; run < runs; ++run) d_q += std::sqrt(1 - static_cast<double>(run) / runs);
+  const double floats = static_cast<double>(z.T) * (static_cast<double>(z.hq * padded) * (2 + d_q) +
+                                                    static_cast<double>(3 * z.hkv * padded + z.hq));
+  return static_cast<int64_t>(floats * kFloatBytes);
 }
 
-MemoryTerm MlpTerm(const Sizes& z) {
-  const int64_t tile = z.plan.mlp_tile > 0 ? std::min(z.plan.mlp_tile, z.S) : z.S;
-  return {"mlp", tile * 3 * z.model.intermediate_size * z.b + 6 * z.stream,
-          Count(tile) + " tokens x 3 x " + Number(z.model.intermediate_size) + " x " + Number(z.b) +
-              " B + 6 of the residual stream"};
+Phase AttentionPhase(const Sizes& z, int threads) {
+  const ModelConfig& m = z.model;
+  int64_t held = 4 * z.stream + z.out_shard + z.S * z.D * kFloatBytes;  // norms, hidden, dO, RoPE table
+  if (!z.keep || m.qk_norm) held += z.qkv_shard;
+  if (m.qk_norm) held += 2 * z.qkv_shard;
+  int64_t kernel = 0;
+  if (z.plan.device == DeviceKind::kCpu) {
+    held += BlockedAttentionBytes(z, threads);
+  } else {
+    // K, V, dK and dV for every query head, dQ, dK, dV of the kernel, and its fp32 sum of dQ.
+    kernel = 7 * z.out_heads + z.T * z.hq * z.D * kFloatBytes;
+  }
+  const bool one_rank = z.plan.sequence_ranks == 1;
+  const int64_t gradients = z.qkv_heads * (one_rank || z.keep ? 1 : 2);
+  const int64_t rope = z.fused ? 0 : z.qkv_shard + 3 * z.S * (m.query_heads + m.kv_heads) * z.D * kFloatBytes;
+  return {{"attention", held,
+           "q, k, v, output and gradients of " + Number(z.hq) + "+" + Number(2 * z.hkv) + " heads x " + Number(z.T) +
+               " tokens"},
+          std::max(gradients + kernel, rope)};
 }
 
-MemoryTerm HeadChunkTerm(const Sizes& z) {
-  const int64_t chunk = std::min(z.plan.loss_chunk, z.S);
-  const int64_t bytes_each = z.b == kFloatBytes ? kFloatBytes : z.b + 2 * kFloatBytes;
-  return {"head_chunk", chunk * z.model.vocab_size * bytes_each,
-          Number(chunk) + " tokens x " + Number(z.model.vocab_size) + " logits x " + Number(bytes_each) + " B"};
+// Buffers of the exchanges in backward, all alive when dQ, dK and dV come back.
+Phase ExchangePhase(const Sizes& z) {
+  if (z.plan.sequence_ranks == 1) return {{"exchange", 0, "one rank exchanges nothing"}, 0};
+  return {{"exchange", 0, "output, dO, dQ, dK, dV on their way"}, z.out_shard + z.out_heads + z.sent + z.qkv_shard};
 }
 
-MemoryTerm ExchangeTerm(const Sizes& z) {
-  if (z.plan.sequence_ranks == 1) return {"exchange", 0, "one rank exchanges nothing"};
-  return {"exchange", 2 * std::max(z.qkv_shard, z.qkv_heads), "send and receive buffer of one all-to-all"};
+Phase MlpPhase(const Sizes& z) {
+  const ModelConfig& m = z.model;
+  const int64_t tensors = z.keep ? 1 : 3;
+  Phase phase{{"mlp", z.tile * tensors * m.intermediate_size * z.b,
+               Number(z.tile) + " tokens x " + Number(tensors) + " x " + Number(m.intermediate_size) + " x " +
+                   Number(z.b) + " B"}};
+  if (!z.fused) {
+    const int64_t norm = 6 * z.S * m.hidden_size * kFloatBytes;
+    int64_t tile = 3 * z.tile * m.intermediate_size * z.b;
+    if (z.plan.device == DeviceKind::kCpu) {
+      tile = std::max(tile, z.tile * (2 * m.intermediate_size + m.hidden_size) * kFloatBytes);
+    }
+    phase.transient = std::max(norm, tile);
+  }
+  return phase;
 }
 
-}  // namespace
+Phase HeadPhase(const Sizes& z) {
+  Phase phase{{"head_chunk", z.chunk * z.model.vocab_size * z.b + 2 * z.stream,
+               Number(z.chunk) + " tokens x " + Number(z.model.vocab_size) + " logits x " + Number(z.b) + " B"}};
+  if (!z.fused) phase.transient = z.chunk * z.model.vocab_size * (z.b == kFloatBytes ? 1 : 2) * kFloatBytes;
+  return phase;
+}
 
-std::vector<MemoryTerm> MemoryTerms(const ModelConfig& model, const MemoryPlan& plan) {
-  const Sizes z(model, plan);
-  const int64_t n = model.Parameters();
+// Adds the transient bytes of the phase that has most.
+void ChargeLargest(Phase& attention, Phase& exchange, Phase& mlp, Phase& head) {
+  const int64_t together = attention.transient + exchange.transient;
+  if (together >= std::max(mlp.transient, head.transient)) {
+    attention.term.bytes += attention.transient;
+    exchange.term.bytes += exchange.transient;
+  } else if (mlp.transient > head.transient) {
+    mlp.term.bytes += mlp.transient;
+    mlp.term.formula += " + intermediate results";
+  } else {
+    head.term.bytes += head.transient;
+    head.term.formula += " + fp32 copies";
+  }
+}
+
+std::vector<MemoryTerm> TermsOfRank(const Sizes& z, int threads) {
+  const int64_t n = z.model.Parameters();
   const int64_t state = z.b == kFloatBytes ? 2 * kFloatBytes : 3 * kFloatBytes;
-  const bool cuda = plan.device == DeviceKind::kCuda;
+  const bool cuda = z.plan.device == DeviceKind::kCuda;
+  Phase attention = AttentionPhase(z, threads);
+  Phase exchange = ExchangePhase(z);
+  Phase mlp = MlpPhase(z);
+  Phase head = HeadPhase(z);
+  ChargeLargest(attention, exchange, mlp, head);
   return {
       {"parameters", n * z.b, Count(static_cast<double>(n)) + " x " + Number(z.b) + " B"},
       {"gradients", n * kFloatBytes, Count(static_cast<double>(n)) + " x 4 B (fp32 sums)"},
@@ -109,17 +179,29 @@ std::vector<MemoryTerm> MemoryTerms(const ModelConfig& model, const MemoryPlan& 
        Count(static_cast<double>(n)) + " x " + Number(state) + " B (AdamW, fp32" +
            (state == 3 * kFloatBytes ? ", with master weights)" : ")")},
       LayerInputsTerm(z),
-      {"attention_outputs", model.layers * (z.out_heads + z.T * z.hq * kFloatBytes),
-       Number(model.layers) + " layers x " + Count(z.T) + " tokens x " + Number(z.hq) + " heads x (" +
-           Number(model.head_dim) + " x " + Number(z.b) + " + 4) B"},
-      AttentionTerm(z),
-      MlpTerm(z),
-      HeadChunkTerm(z),
-      ExchangeTerm(z),
+      {"attention_outputs", z.model.layers * (z.out_heads + z.T * z.hq * kFloatBytes),
+       Number(z.model.layers) + " layers x " + Number(z.T) + " tokens x " + Number(z.hq) + " heads x (" + Number(z.D) +
+           " x " + Number(z.b) + " + 4) B"},
+      attention.term,
+      mlp.term,
+      head.term,
+      exchange.term,
       {"data", z.T * 5 * static_cast<int64_t>(sizeof(int64_t)), "ids, labels, positions of a sequence"},
       {"runtime", cuda ? kCudaRuntimeBytes : kCpuRuntimeBytes,
        cuda ? "CUDA context, NCCL, library workspaces" : "threads, libraries, allocator slack"},
   };
+}
+
+}  // namespace
+
+std::vector<MemoryTerm> MemoryTerms(const ModelConfig& model, const MemoryPlan& plan) {
+  const HeadPlan heads(static_cast<int>(model.query_heads), static_cast<int>(model.kv_heads), plan.sequence_ranks);
+  std::vector<MemoryTerm> fullest;
+  for (int rank = 0; rank < heads.ranks(); ++rank) {
+    std::vector<MemoryTerm> terms = TermsOfRank(Sizes(model, plan, heads, rank), plan.threads);
+    if (fullest.empty() || TotalBytes(terms) > TotalBytes(fullest)) fullest = std::move(terms);
+  }
+  return fullest;
 }
 
 int64_t TotalBytes(const std::vector<MemoryTerm>& terms) {
