@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "worker/engine/loss/cross_entropy_cuda.h"
 #include "worker/engine/loss/cross_entropy_rows.h"
 #include "worker/engine/model/linear.h"
 
@@ -68,6 +69,10 @@ void HeadLoss::CrossEntropy(at::Tensor& logits_CV, const at::Tensor& labels_C, d
                             double gradient_scale) {
   if (logits_CV.is_cpu() && logits_CV.scalar_type() == at::kFloat) {
     loss_.add_(CrossEntropyOnCpu(logits_CV, labels_C, gradient_scale) * loss_scale);
+    return;
+  }
+  if (logits_CV.is_cuda()) {
+    loss_.add_(CrossEntropyOnCuda(logits_CV, labels_C, gradient_scale), loss_scale);
     return;
   }
   const at::Tensor is_target_C = labels_C.ge(0);

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -24,7 +25,7 @@ void AdamW::Step(double learning_rate, const at::Tensor& gradient_scale) {
     const auto range = [&](const at::Tensor& flat) { return std::vector<at::Tensor>{flat.narrow(0, begin, count)}; };
     at::_fused_adamw_(range(updated), range(gradients_), range(exp_avg_), range(exp_avg_sq_), {}, {step}, learning_rate,
                       options_.beta1, options_.beta2, weight_decay, options_.epsilon, /*amsgrad=*/false,
-                      /*maximize=*/false, inverse_scale, /*found_inf=*/at::Tensor());
+                      /*maximize=*/false, inverse_scale, /*found_inf=*/std::nullopt);
   };
   update(0, undecayed_, 0.0);
   update(undecayed_, updated.numel() - undecayed_, options_.weight_decay);
