@@ -24,7 +24,9 @@ void AddProblems(const plan::Problems& problems, const std::string& prefix, Fiel
   for (const plan::Problem& problem : problems) {
     const std::string field = problem.path.empty() || prefix.empty() ? absl::StrCat(prefix, problem.path)
                                                                      : absl::StrCat(prefix, ".", problem.path);
-    const bool known = std::ranges::any_of(mistakes, [&](const FieldMistake& old) { return old.field == field; });
+    // A mistake in a message says enough about the fields inside it.
+    const bool known = std::ranges::any_of(
+        mistakes, [&](const FieldMistake& old) { return old.field == field || field.starts_with(old.field + "."); });
     if (!known) mistakes.push_back({field, 0, problem.message});
   }
 }

@@ -166,7 +166,7 @@ absl::Status Reconciler::PrepareDirectory(const JobRecord& job, const AttemptRec
 absl::StatusOr<WorkerProcess> Reconciler::FindOrStart(const JobRecord& job, const AttemptRecord& attempt, int node) {
   ASSIGN_OR_RETURN(const auto directory, files_.MakeDirectory({attempt.job_id, attempt.number}));
   const LaunchRequest request{attempt.job_id, attempt.number, attempt.token, node, attempt.placement[node], directory};
-  if (attempt.launch_time < started_) {
+  if (attempt.launch_time <= started_) {
     ASSIGN_OR_RETURN(const std::optional<WorkerProcess> found, launcher_.Find(request));
     if (found) return *found;
   }

@@ -71,7 +71,7 @@ class Reconciler {
   Launcher& launcher_;
   const Clock& clock_;
   const Options options_;
-  const absl::Time started_;                     // attempts launched before are an earlier coordinator's
+  const absl::Time started_;                     // attempts launched until then are an earlier coordinator's
   ClusterView view_;                             // of this Tick
   std::map<WorkerKey, WorkerProcess> unstored_;  // started by this coordinator, not committed yet
   absl::Status last_error_;

@@ -6,17 +6,36 @@
 #include "proto/status_macros.h"
 
 namespace ithaca {
+namespace {
+
+bool IsOutOfSpace(int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; }
+
+// Whether the last failure of the database file or of its write-ahead log was for want of space. (SQLite itself only
+// tells ENOSPC apart from other failures to write.)
+bool RanOutOfSpace(sqlite3* connection) {
+  if (IsOutOfSpace(sqlite3_system_errno(connection))) return true;
+  for (const int which : {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER}) {
+    sqlite3_file* file = nullptr;
+    sqlite3_file_control(connection, "main", which, &file);
+    if (file == nullptr || file->pMethods == nullptr) continue;
+    int error = 0;
+    file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
+    if (IsOutOfSpace(error)) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 absl::Status SqliteError(sqlite3* connection, const std::string& doing) {
   const int code = sqlite3_extended_errcode(connection);
-  const int system_error = sqlite3_system_errno(connection);
   const std::string message = absl::StrCat(doing, ": ", sqlite3_errmsg(connection));
   switch (code & 0xff) {
     case SQLITE_FULL:
       return absl::ResourceExhaustedError(message);
     case SQLITE_IOERR:
-      return system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG
-                 ? absl::ResourceExhaustedError(absl::StrCat(message, " (the disk or quota is full)"))
+      return RanOutOfSpace(connection)
+                 ? absl::ResourceExhaustedError(absl::StrCat(message, " (the disk, quota or file size limit is full)"))
                  : absl::UnavailableError(message);
     case SQLITE_CONSTRAINT:
       return absl::AlreadyExistsError(message);

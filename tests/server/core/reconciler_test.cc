@@ -291,7 +291,8 @@ TEST_F(ReconcilerTest, EachTerminalStateIsWrittenOnce) {
   service_.Settle();
   EXPECT_EQ(store_.commits(), commits);
   int terminal = 0;
-  for (const StateEvent& event : store_.Load()->events) terminal += IsTerminal(event.state) ? 1 : 0;
+  const auto contents = store_.Load();
+  for (const StateEvent& event : contents->events) terminal += IsTerminal(event.state) ? 1 : 0;
   EXPECT_EQ(terminal, 1);
 }
 
