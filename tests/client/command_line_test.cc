@@ -105,8 +105,7 @@ TEST_F(CommandLineTest, MistakesFoundByTheCoordinatorAreListedToo) {
 }
 
 TEST_F(CommandLineTest, UnreachableCoordinatorIsOneSentence) {
-  std::string gone;
-  { gone = FakeJobService().address(); }
+  const std::string gone = "127.0.0.1:1";  // below the ports that are given out; nothing listens there
   EXPECT_EQ(RunOn(gone, {"list"}), 6);
   EXPECT_THAT(err_.str(), StartsWith("ithaca: the coordinator at " + gone + " cannot be reached ("));
   EXPECT_EQ(std::count(err_.str().begin(), err_.str().end(), '\n'), 1);
