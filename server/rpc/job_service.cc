@@ -144,7 +144,7 @@ grpc::Status JobServiceImpl::StreamLogs(grpc::ServerContext* context, const v1::
       if (!writer->Write(response)) return grpc::Status::CANCELLED;
     }
     cursor = piece->cursor;
-    if (!piece->responses.empty()) continue;
+    if (!piece->at_end) continue;
     if (!request->follow() || !piece->may_grow) return grpc::Status::OK;
     table_.WaitForActivity(request->job_id(), seen, kPatience);
   }
@@ -162,7 +162,7 @@ grpc::Status JobServiceImpl::StreamMetrics(grpc::ServerContext* context, const v
       if (!writer->Write(response)) return grpc::Status::CANCELLED;
     }
     cursor = piece->cursor;
-    if (!piece->responses.empty()) continue;
+    if (!piece->at_end) continue;
     if (!request->follow() || !piece->may_grow) return grpc::Status::OK;
     table_.WaitForActivity(request->job_id(), seen, kPatience);
   }

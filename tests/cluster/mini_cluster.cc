@@ -118,7 +118,7 @@ Ended MiniCluster::RunToEnd(std::vector<std::string> flags, const std::string& s
 
 v1::JobSpec MiniCluster::FakeJob(const std::string& name, int ranks, int steps, const nlohmann::json& script) {
   fs::create_directories(path(name));
-  std::ofstream(path(name) + "/fake_engine.json") << script.dump();
+  std::ofstream(path(name) + "/fake_engine.json") << (script.is_null() ? nlohmann::json::object() : script).dump();
   v1::JobSpec spec;
   spec.set_name(name);
   spec.mutable_model()->set_path(path(name));

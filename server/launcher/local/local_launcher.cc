@@ -59,7 +59,10 @@ std::string DescribeEnd(int status) {
 }  // namespace
 
 LocalLauncher::LocalLauncher(Options options, std::function<void()> on_end)
-    : options_(std::move(options)), watcher_(std::move(on_end)) {}
+    : options_(std::move(options)), watcher_([this, on_end = std::move(on_end)](pid_t pid) {
+        Reap(pid);
+        on_end();
+      }) {}
 
 WorkerProcess LocalLauncher::ToWorker(const ProcessIdentity& process) const {
   return WorkerProcess{options_.host, process.pid, process.start_ticks, ""};
@@ -92,7 +95,6 @@ absl::StatusOr<WorkerProcess> LocalLauncher::Start(const LaunchRequest& request)
     arguments.push_back(options_.tls_ca_path);
   }
   ASSIGN_OR_RETURN(const ProcessIdentity process, StartDetached(arguments, WorkPath(request) / "worker.log"));
-  ends_.erase(process.pid);
   watcher_.Watch(process);
   return ToWorker(process);
 }
@@ -102,15 +104,17 @@ absl::StatusOr<std::optional<WorkerProcess>> LocalLauncher::Find(const LaunchReq
   for (const pid_t pid : AllProcesses()) {
     const std::vector<std::string> arguments = CommandLine(pid);
     if (std::find(arguments.begin(), arguments.end(), token_path) == arguments.end()) continue;
-    const absl::StatusOr<ProcessIdentity> process = IdentifyProcess(pid);
-    if (!process.ok()) continue;
-    watcher_.Watch(*process);
-    return ToWorker(*process);
+    const absl::StatusOr<ProcessFacts> process = ReadProcess(pid);
+    // A child that a worker is just starting has its command line, too, but does not lead a session.
+    if (!process.ok() || process->ended || process->session != pid) continue;
+    watcher_.Watch(process->identity);
+    return ToWorker(process->identity);
   }
   return std::nullopt;
 }
 
 void LocalLauncher::Reap(pid_t pid) {
+  absl::MutexLock lock(&mutex_);
   int status = 0;
   if (::waitpid(pid, &status, WNOHANG) == pid) ends_[pid] = DescribeEnd(status);
 }
@@ -125,6 +129,7 @@ WorkerStatus LocalLauncher::Check(const WorkerProcess& worker) {
   const std::vector<ProcessIdentity> left = RunningInSession(process);
   for (const ProcessIdentity& engine : left) watcher_.Watch(engine);
   if (!left.empty()) return {WorkerStatus::Life::kRunning, ""};
+  absl::MutexLock lock(&mutex_);
   const auto end = ends_.find(process.pid);
   return {WorkerStatus::Life::kGone,
           end == ends_.end() ? "ended while it was no child of this coordinator" : end->second};

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/synchronization/mutex.h"
 #include "server/core/launcher.h"
 #include "server/launcher/local/process_identity.h"
 #include "server/launcher/local/process_watcher.h"
@@ -26,7 +27,7 @@ class LocalLauncher : public Launcher {
     std::string tls_ca_path;            // what workers trust; empty: no TLS
   };
 
-  // `on_end` is called whenever a process that was started or checked here ends, from the watcher's thread.
+  // `on_end` is called when a process that was started or checked here has ended, from the watcher's thread.
   LocalLauncher(Options options, std::function<void()> on_end);
 
   absl::StatusOr<WorkerProcess> Start(const LaunchRequest& request) override;
@@ -41,8 +42,9 @@ class LocalLauncher : public Launcher {
   void Reap(pid_t pid);
 
   const Options options_;
-  std::map<pid_t, std::string> ends_;  // of children, for people
-  ProcessWatcher watcher_;
+  absl::Mutex mutex_;
+  std::map<pid_t, std::string> ends_ ABSL_GUARDED_BY(mutex_);  // of children, for people
+  ProcessWatcher watcher_;                                     // last: its thread uses what is above
 };
 
 }  // namespace ithaca

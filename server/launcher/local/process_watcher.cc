@@ -8,7 +8,7 @@
 
 namespace ithaca {
 
-ProcessWatcher::ProcessWatcher(std::function<void()> on_end)
+ProcessWatcher::ProcessWatcher(std::function<void(pid_t)> on_end)
     : on_end_(std::move(on_end)), epoll_fd_(::epoll_create1(EPOLL_CLOEXEC)), stop_fd_(::eventfd(0, EFD_CLOEXEC)) {
   epoll_event event{EPOLLIN, {.u64 = 0}};
   ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, stop_fd_, &event);
@@ -39,14 +39,15 @@ void ProcessWatcher::Run() {
     epoll_event event;
     if (::epoll_wait(epoll_fd_, &event, 1, -1) != 1) continue;
     if (event.data.u64 == 0) return;
+    const auto pid = static_cast<pid_t>(event.data.u64);
     {
       absl::MutexLock lock(&mutex_);
-      const auto found = watched_.find(static_cast<pid_t>(event.data.u64));
+      const auto found = watched_.find(pid);
       if (found == watched_.end()) continue;
       ::close(found->second);
       watched_.erase(found);
     }
-    on_end_();
+    on_end_(pid);
   }
 }
 

@@ -15,7 +15,7 @@ namespace ithaca {
 // destructor, which also calls back and must not be blocked.
 class ProcessWatcher {
  public:
-  explicit ProcessWatcher(std::function<void()> on_end);
+  explicit ProcessWatcher(std::function<void(pid_t)> on_end);
   ~ProcessWatcher();
 
   // Watches a process once; one that has ended already is no error and is not called back for.
@@ -24,7 +24,7 @@ class ProcessWatcher {
  private:
   void Run();
 
-  const std::function<void()> on_end_;
+  const std::function<void(pid_t)> on_end_;
   int epoll_fd_ = -1, stop_fd_ = -1;
   absl::Mutex mutex_;
   std::map<pid_t, int> watched_ ABSL_GUARDED_BY(mutex_);  // its pidfd
