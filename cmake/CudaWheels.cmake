@@ -21,7 +21,7 @@ set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
 set(CMAKE_CUDA_FLAGS "-L${unversioned} -L${ITHACA_CUDA_ROOT}/lib" CACHE STRING "Flags of nvcc")
 set(CMAKE_CUDA_ARCHITECTURES ${ITHACA_CUDA_ARCHITECTURES})
 enable_language(CUDA)
-set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD 17)  # all that CMake 3.25 knows of this nvcc
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 
 file(GLOB cuda_includes ${ITHACA_SITE_PACKAGES}/nvidia/nccl/include ${ITHACA_SITE_PACKAGES}/nvidia/cudnn/include)
