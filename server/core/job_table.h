@@ -118,7 +118,6 @@ class JobTable {
     std::string job_id;
     std::function<void()> changed;
   };
-
   using RequestId = std::pair<std::string, std::string>;  // owner, request id
 
   absl::Status Replay(JobEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -57,25 +57,29 @@ void Reconciler::Note(const absl::Status& status) {
 // --- Looking ---------------------------------------------------------------------------------------------------------
 
 bool Reconciler::Observe() {
-  std::vector<std::pair<JobRecord, AttemptRecord>> open;
-  table_.ForEachOpen([&](JobEntry& entry) { open.emplace_back(entry.record, *entry.newest()); });
+  std::vector<OpenAttemptCopy> open;
+  table_.ForEachOpen([&](JobEntry& entry) {
+    open.push_back({entry.record, *entry.newest(), entry.live.reported_failure.has_value()});
+  });
   std::erase_if(unstored_, [&](const auto& started) {
-    return std::ranges::none_of(open, [&](const auto& pair) {
-      return pair.second.job_id == started.first.attempt.job_id && pair.second.number == started.first.attempt.number;
+    return std::ranges::none_of(open, [&](const OpenAttemptCopy& copy) {
+      return AttemptKey{copy.attempt.job_id, copy.attempt.number} == started.first.attempt;
     });
   });
-  for (const auto& [job, attempt] : open) Note(ObserveAttempt(job, attempt));
+  for (const OpenAttemptCopy& copy : open) Note(ObserveAttempt(copy));
   return !open.empty();
 }
 
-absl::Status Reconciler::ObserveAttempt(const JobRecord& job, const AttemptRecord& attempt) {
-  const bool unlaunched =
-      std::ranges::any_of(attempt.workers, [](const WorkerProcess& process) { return !process.known(); });
-  // A coordinator that ended between intent and result left this: find what it started, or start it now.
-  if (unlaunched) return Launch(job, attempt);
-  for (size_t node = 0; node < attempt.workers.size(); ++node) {
-    const WorkerStatus status = launcher_.Check(attempt.workers[node]);
-    if (status.life == WorkerStatus::Life::kGone) MarkGone(attempt, static_cast<int>(node), status.detail);
+absl::Status Reconciler::ObserveAttempt(const OpenAttemptCopy& copy) {
+  const std::vector<WorkerProcess>& workers = copy.attempt.workers;
+  const bool unlaunched = std::ranges::any_of(workers, [](const WorkerProcess& process) { return !process.known(); });
+  // A coordinator that ended between intent and result left this: find what it started, or start it now. A launch that
+  // failed here is not repeated: the attempt is ending.
+  if (unlaunched && !copy.launch_failed) return Launch(copy.job, copy.attempt);
+  for (size_t node = 0; node < workers.size(); ++node) {
+    if (!workers[node].known()) continue;
+    const WorkerStatus status = launcher_.Check(workers[node]);
+    if (status.life == WorkerStatus::Life::kGone) MarkGone(copy.attempt, static_cast<int>(node), status.detail);
   }
   return absl::OkStatus();
 }
@@ -215,7 +219,6 @@ absl::Status Reconciler::Carry(const std::string& job_id, const BeginStop& step)
                 SetCause(change.job.job, step.cause);
                 change.job.stop_grace = step.grace;
                 change.job.stop_deadline = clock_.Now() + step.grace + options_.scheduler.kill_slack;
-                table_.Wake();
                 return absl::OkStatus();
               })
       .status();
@@ -315,7 +318,6 @@ absl::Status Reconciler::Carry(const std::string& job_id, const Requeue&) {
                 change.job.job.set_state(v1::JOB_STATE_QUEUED);
                 SetCause(change.job.job, {});
                 change.job.not_before = absl::InfinitePast();
-                table_.Wake();
                 return absl::OkStatus();
               })
       .status();

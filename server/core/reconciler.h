@@ -45,8 +45,14 @@ class Reconciler {
     auto operator<=>(const WorkerKey&) const = default;
   };
 
+  struct OpenAttemptCopy {
+    JobRecord job;
+    AttemptRecord attempt;
+    bool launch_failed = false;
+  };
+
   bool Observe();  // asks the launcher about every open attempt; whether there is one
-  absl::Status ObserveAttempt(const JobRecord& job, const AttemptRecord& attempt);
+  absl::Status ObserveAttempt(const OpenAttemptCopy& copy);
   void MarkGone(const AttemptRecord& attempt, int node, const std::string& detail);
 
   absl::Status Carry(const std::string& job_id, const StartAttempt& step);

@@ -218,6 +218,34 @@ TEST_F(ReconcilerTest, ALaunchThatFailsIsTriedAgainThenFails) {
   EXPECT_THAT(job.message(), HasSubstr("no ithaca-worker at /x"));
 }
 
+TEST_F(ReconcilerTest, ALaunchThatFailedOnceIsNotRepeatedWithinItsAttempt) {
+  launcher_.fail_start = absl::UnavailableError("too many processes");
+  const std::string id = service_.Create(SpecFor(1)).id();
+  service_.reconciler.Tick();
+  launcher_.fail_start = absl::OkStatus();
+  service_.Settle();
+  EXPECT_EQ(service_.Get(id).state(), v1::JOB_STATE_BACKOFF);
+  EXPECT_TRUE(launcher_.started.empty()) << "a worker of an attempt that has ended would be an orphan";
+  clock_.Advance(absl::Minutes(1));
+  service_.Settle();
+  ASSERT_EQ(launcher_.started.size(), 1u);
+  EXPECT_EQ(launcher_.started[0].attempt, 2);
+}
+
+TEST_F(ReconcilerTest, AProcessThatCouldNotBeStoredIsNotStartedAgain) {
+  const std::string id = service_.Create(SpecFor(1)).id();
+  launcher_.after_start = [&] { store_.FailWith(absl::ResourceExhaustedError("full")); };
+  service_.Settle();
+  ASSERT_EQ(launcher_.started.size(), 1u);
+  EXPECT_FALSE(service_.reconciler.last_error().ok());
+  store_.FailWith(absl::OkStatus());
+  service_.Settle();
+  EXPECT_EQ(launcher_.started.size(), 1u);
+  service_.Attach(id);
+  service_.Succeed(id);
+  EXPECT_EQ(service_.Get(id).state(), v1::JOB_STATE_SUCCEEDED);
+}
+
 TEST_F(ReconcilerTest, AWorkerThatDiesIsLostAndTriedAgain) {
   const std::string id = Running(SpecFor(2));
   launcher_.Die(1001);

@@ -120,6 +120,11 @@ std::vector<Row> AdmissionRows() {
        {Queued("a", 1, 3), Queued("b", 2, 2)},
        {"start b n1:0,1"},
        {{"a", "TOO_LARGE"}}},
+  };
+}
+
+std::vector<Row> PlacementRows() {
+  return {
       {"KindsOfDeviceDoNotBlockEachOther",
        {Host("n1", 1, 1)},
        {Active("r", v1::JOB_STATE_RUNNING, {0}, "n1", kCuda), Queued("a", 2, 1, 0, kCuda), Queued("b", 3, 1)},
@@ -164,43 +169,47 @@ std::vector<Row> AdmissionRows() {
 
 INSTANTIATE_TEST_SUITE_P(Admission, SchedulerTable, testing::ValuesIn(AdmissionRows()),
                          [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Placement, SchedulerTable, testing::ValuesIn(PlacementRows()),
+                         [](const auto& info) { return info.param.name; });
 
 JobView With(JobView job, const std::function<void(JobView&)>& change) {
   change(job);
   return job;
 }
 
-std::vector<Row> ActiveRows() {
-  const std::vector<Node> one = {Host("n1", 1)};
-  const JobView starting = Active("a", v1::JOB_STATE_STARTING, {0});
-  const JobView running = Active("a", v1::JOB_STATE_RUNNING, {0});
-  const JobView stopping = With(Active("a", v1::JOB_STATE_STOPPING, {0}), [](JobView& job) {
-    job.attempt.stop_sent = true;
-    job.stop_deadline = kNow + absl::Seconds(10);
-  });
-  const auto lost = [](JobView& job) { job.attempt.all_ended = job.attempt.lost = true; };
+const std::vector<Node> kOne = {Host("n1", 1)};
+const JobView kStarting = Active("a", v1::JOB_STATE_STARTING, {0});
+const JobView kRunning = Active("a", v1::JOB_STATE_RUNNING, {0});
+const JobView kStopping = With(Active("a", v1::JOB_STATE_STOPPING, {0}), [](JobView& job) {
+  job.attempt.stop_sent = true;
+  job.stop_deadline = kNow + absl::Seconds(10);
+});
+
+void Lose(JobView& job) { job.attempt.all_ended = job.attempt.lost = true; }
+
+std::vector<Row> StartingAndRunningRows() {
   return {
-      {"StillStarting", one, {starting}, {}, {}},
-      {"AllReady", one, {With(starting, [](JobView& job) { job.attempt.all_ready = true; })}, {"running a"}, {}},
+      {"StillStarting", kOne, {kStarting}, {}, {}},
+      {"AllReady", kOne, {With(kStarting, [](JobView& job) { job.attempt.all_ready = true; })}, {"running a"}, {}},
       {"StartTimeout",
-       one,
-       {With(starting, [](JobView& job) { job.attempt.launch_time = kNow - absl::Seconds(600); })},
+       kOne,
+       {With(kStarting, [](JobView& job) { job.attempt.launch_time = kNow - absl::Seconds(600); })},
        {"stop a START_TIMEOUT"},
        {}},
       {"OwnStartLimit",
-       one,
-       {With(starting, [](JobView& job) { job.limits.set_start_seconds(5); })},
+       kOne,
+       {With(kStarting, [](JobView& job) { job.limits.set_start_seconds(5); })},
        {"stop a START_TIMEOUT"},
        {}},
-      {"RunsOn", one, {running}, {}, {}},
+      {"RunsOn", kOne, {kRunning}, {}, {}},
       {"RunTimeout",
-       one,
-       {With(running, [](JobView& job) { job.limits.set_run_seconds(4); })},
+       kOne,
+       {With(kRunning, [](JobView& job) { job.limits.set_run_seconds(4); })},
        {"stop a RUN_TIMEOUT"},
        {}},
       {"RunTimeOfEarlierAttemptsCounts",
-       one,
-       {With(running,
+       kOne,
+       {With(kRunning,
              [](JobView& job) {
                job.limits.set_run_seconds(100);
                job.run_time = absl::Seconds(97);
@@ -208,17 +217,22 @@ std::vector<Row> ActiveRows() {
        {"stop a RUN_TIMEOUT"},
        {}},
       {"EngineFailed",
-       one,
-       {With(running,
+       kOne,
+       {With(kRunning,
              [](JobView& job) {
                job.attempt.failed = true;
                job.attempt.failure = {v1::JOB_REASON_GPU_OUT_OF_MEMORY, v1::BLAME_USER, "rank 1"};
              })},
        {"stop a GPU_OUT_OF_MEMORY"},
        {}},
+  };
+}
+
+std::vector<Row> SilenceRows() {
+  return {
       {"WorkerAwayWithinItsLease",
-       one,
-       {With(running,
+       kOne,
+       {With(kRunning,
              [](JobView& job) {
                job.attempt.attached = false;
                job.attempt.last_attached = kNow - absl::Minutes(4);
@@ -226,8 +240,8 @@ std::vector<Row> ActiveRows() {
        {},
        {}},
       {"WorkerAwayTooLong",
-       one,
-       {With(running,
+       kOne,
+       {With(kRunning,
              [](JobView& job) {
                job.attempt.attached = false;
                job.attempt.last_attached = kNow - absl::Minutes(5);
@@ -235,13 +249,13 @@ std::vector<Row> ActiveRows() {
        {"stop a WORKER_LOST"},
        {}},
       {"RankSilent",
-       one,
-       {With(running, [](JobView& job) { job.attempt.last_heartbeat = kNow - absl::Minutes(10); })},
+       kOne,
+       {With(kRunning, [](JobView& job) { job.attempt.last_heartbeat = kNow - absl::Minutes(10); })},
        {"stop a HUNG"},
        {}},
       {"SilenceOfAnUnattachedWorkerIsNoHang",
-       one,
-       {With(running,
+       kOne,
+       {With(kRunning,
              [](JobView& job) {
                job.attempt.last_heartbeat = kNow - absl::Minutes(10);
                job.attempt.attached = false;
@@ -249,24 +263,29 @@ std::vector<Row> ActiveRows() {
              })},
        {},
        {}},
-      {"ProcessesGone", one, {With(running, lost)}, {"lost a"}, {}},
-      {"ProcessesGoneWhileStarting", one, {With(starting, lost)}, {"lost a"}, {}},
-      {"EndedInOrder", one, {With(running, [](JobView& job) { job.attempt.all_ended = true; })}, {"end a"}, {}},
-      {"StopIsSentOnce", one, {With(stopping, [](JobView& job) { job.attempt.stop_sent = false; })}, {"send a"}, {}},
-      {"StoppingWaits", one, {stopping}, {}, {}},
-      {"GraceIsOver", one, {With(stopping, [](JobView& job) { job.stop_deadline = kNow; })}, {"kill a"}, {}},
+  };
+}
+
+std::vector<Row> EndingRows() {
+  return {
+      {"ProcessesGone", kOne, {With(kRunning, Lose)}, {"lost a"}, {}},
+      {"ProcessesGoneWhileStarting", kOne, {With(kStarting, Lose)}, {"lost a"}, {}},
+      {"EndedInOrder", kOne, {With(kRunning, [](JobView& job) { job.attempt.all_ended = true; })}, {"end a"}, {}},
+      {"StopIsSentOnce", kOne, {With(kStopping, [](JobView& job) { job.attempt.stop_sent = false; })}, {"send a"}, {}},
+      {"StoppingWaits", kOne, {kStopping}, {}, {}},
+      {"GraceIsOver", kOne, {With(kStopping, [](JobView& job) { job.stop_deadline = kNow; })}, {"kill a"}, {}},
       {"KillIsSentOnce",
-       one,
-       {With(stopping,
+       kOne,
+       {With(kStopping,
              [](JobView& job) {
                job.stop_deadline = kNow;
                job.attempt.kill_sent = true;
              })},
        {},
        {}},
-      {"StoppedAtLast", one, {With(stopping, [](JobView& job) { job.attempt.all_ended = true; })}, {"end a"}, {}},
+      {"StoppedAtLast", kOne, {With(kStopping, [](JobView& job) { job.attempt.all_ended = true; })}, {"end a"}, {}},
       {"BackoffWaits",
-       one,
+       kOne,
        {With(Queued("a", 1, 1),
              [](JobView& job) {
                job.state = v1::JOB_STATE_BACKOFF;
@@ -275,7 +294,7 @@ std::vector<Row> ActiveRows() {
        {},
        {}},
       {"BackoffIsOver",
-       one,
+       kOne,
        {With(Queued("a", 1, 1),
              [](JobView& job) {
                job.state = v1::JOB_STATE_BACKOFF;
@@ -286,7 +305,11 @@ std::vector<Row> ActiveRows() {
   };
 }
 
-INSTANTIATE_TEST_SUITE_P(Active, SchedulerTable, testing::ValuesIn(ActiveRows()),
+INSTANTIATE_TEST_SUITE_P(StartingAndRunning, SchedulerTable, testing::ValuesIn(StartingAndRunningRows()),
+                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Silence, SchedulerTable, testing::ValuesIn(SilenceRows()),
+                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ending, SchedulerTable, testing::ValuesIn(EndingRows()),
                          [](const auto& info) { return info.param.name; });
 
 TEST(Scheduler, SaysWhenToLookAgain) {

@@ -26,6 +26,7 @@ absl::StatusOr<WorkerProcess> FakeLauncher::Start(const LaunchRequest& request) 
   const WorkerProcess process{request.node.node, ++next_pid_, static_cast<uint64_t>(next_pid_) * 10, ""};
   alive_.insert(process.pid);
   by_attempt_[{request.job_id, request.attempt}] = process;
+  if (after_start) after_start();
   return process;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -50,9 +51,9 @@ class FakeLauncher : public Launcher {
 
   void Die(int64_t pid) { alive_.erase(pid); }
 
-  absl::Status fail_start;    // Start fails with it while it is not OK
-  bool lose_answers = false;  // Start starts, but this process learns nothing of it: as if it had crashed right then
-  bool survive_kill = false;  // Kill does nothing
+  absl::Status fail_start;            // Start fails with it while it is not OK
+  std::function<void()> after_start;  // called when Start has started something
+  bool survive_kill = false;          // Kill does nothing
   std::vector<LaunchRequest> started;
   std::vector<int64_t> terminated;
   std::vector<int64_t> killed;
