@@ -108,7 +108,8 @@ TEST_F(CommandLineTest, UnreachableCoordinatorIsOneSentence) {
   const std::string gone = "127.0.0.1:1";  // below the ports that are given out; nothing listens there
   EXPECT_EQ(RunOn(gone, {"list"}), 6);
   EXPECT_THAT(err_.str(), StartsWith("ithaca: the coordinator at " + gone + " cannot be reached ("));
-  EXPECT_EQ(std::count(err_.str().begin(), err_.str().end(), '\n'), 1);
+  const std::string text = err_.str();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
 }
 
 TEST_F(CommandLineTest, ServerOptionWinsOverTheEnvironment) {
