@@ -28,6 +28,7 @@ body { margin: 0; background: var(--back); color: var(--ink); font: 14px/1.45 sy
 header, main { max-width: 1180px; margin: 0 auto; padding: 20px 24px; }
 header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 6px 28px; padding-bottom: 4px; }
 h1 { font-size: 20px; margin: 0; letter-spacing: .01em; }
+a { color: var(--sea); text-decoration: none; } a:hover { text-decoration: underline; }
 header .fact { color: var(--soft); } header .fact b { color: var(--ink); font-weight: 600; }
 table { width: 100%; border-collapse: collapse; background: var(--paper); border: 1px solid var(--line); border-radius: 8px;
         overflow: hidden; }
@@ -36,7 +37,8 @@ th { text-align: left; font-weight: 500; font-size: 12px; color: var(--soft); pa
 td { padding: 11px 14px; border-bottom: 1px solid var(--line); vertical-align: top; font-variant-numeric: tabular-nums; }
 tr:last-child td { border-bottom: 0; }
 .num { text-align: right; white-space: nowrap; }
-.name { font-weight: 600; overflow-wrap: anywhere; } .id, .why, .small { color: var(--soft); font-size: 12px; }
+.name { font-weight: 600; overflow-wrap: anywhere; min-width: 10em; }
+.when { white-space: nowrap; } .id, .why, .small { color: var(--soft); font-size: 12px; }
 .why { max-width: 30em; overflow-wrap: anywhere; margin-top: 3px; }
 .state { display: inline-block; padding: 1px 9px; border-radius: 999px; font-size: 12px; font-weight: 600; white-space: nowrap;
          color: var(--soft); background: color-mix(in srgb, currentColor 13%, transparent); }
@@ -143,7 +145,7 @@ std::string Row(const StatusRow& row) {
                   trained ? absl::StrFormat("%.4f", row.loss) : "–", LossCurve(row.losses), "</td><td class=\"num\">",
                   row.tokens_per_second > 0 ? Grouped(std::llround(row.tokens_per_second)) : "–");
   if (row.mfu > 0) absl::StrAppendFormat(&out, "<div class=\"small\">MFU %.1f%%</div>", 100 * row.mfu);
-  absl::StrAppend(&out, "</td><td>", Memory(row), "</td><td class=\"small\">",
+  absl::StrAppend(&out, "</td><td>", Memory(row), "</td><td class=\"small when\">",
                   absl::FormatTime("%Y-%m-%d %H:%M", row.created, absl::UTCTimeZone()), "</td></tr>\n");
   return out;
 }
@@ -180,8 +182,8 @@ std::string RenderStatusPage(const StatusView& view) {
   std::string page = kHead;
   absl::StrAppend(&page, "<header><h1>Ithaca</h1><span class=\"fact\"><b>", view.slots_used, "</b> of <b>",
                   view.slots_total, "</b> slots in use</span><span class=\"fact\"><b>", view.queued,
-                  "</b> queued</span><span class=\"fact\">", EscapeHtml(view.version), "</span><span class=\"fact\">",
-                  absl::FormatTime("%H:%M:%S UTC", view.now, absl::UTCTimeZone()),
+                  "</b> queued</span><span class=\"fact\">version ", EscapeHtml(view.version),
+                  "</span><span class=\"fact\">", absl::FormatTime("%H:%M:%S UTC", view.now, absl::UTCTimeZone()),
                   "</span><span class=\"fact\"><a href=\"/metrics\">metrics</a></span></header>\n<main>");
   if (view.rows.empty()) {
     absl::StrAppend(&page,

@@ -111,7 +111,7 @@ TEST_F(LocalLauncherTest, FindsAWorkerWhoseIdentityWasNeverStored) {
   absl::StatusOr<std::optional<WorkerProcess>> none = launcher_.Find(request_);
   ASSERT_TRUE(none.ok());
   EXPECT_FALSE(none->has_value());
-  const WorkerProcess worker = Start("sleep 600");
+  const WorkerProcess worker = Start("sleep 600; exit 0");  // the shell stays, and with it the command line
   LocalLauncher later(MakeOptions(), [] {});
   absl::StatusOr<std::optional<WorkerProcess>> found = later.Find(request_);
   ASSERT_TRUE(found.ok() && found->has_value());
