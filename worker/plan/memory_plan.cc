@@ -14,6 +14,7 @@ namespace {
 constexpr int64_t kLogitsBytes = int64_t{128} << 20;
 constexpr int64_t kMlpTile = 4096;
 constexpr int kAssumedThreads = 4;
+constexpr double kKeepShare = 0.9;
 
 int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -94,6 +95,18 @@ void Charge(const ModelConfig& model, const DeviceLimits& limits, MemoryPlan& pl
   plan.fits = plan.capacity_bytes == 0 || plan.total_bytes <= plan.capacity_bytes;
 }
 
+// Keeping activations only saves time: not where memory is unknown, nor up to the last byte.
+bool HasRoomToKeep(const MemoryPlan& plan) {
+  if (plan.layer_inputs == LayerInputs::kRecompute) return true;
+  return static_cast<double>(plan.total_bytes) <= kKeepShare * static_cast<double>(plan.capacity_bytes);
+}
+
+std::string WhyLayerInputs(const MemoryPlan& plan) {
+  if (plan.layer_inputs == LayerInputs::kKeep) return "fits, and nothing is computed twice";
+  if (plan.capacity_bytes == 0) return "the memory is unknown, and this takes least";
+  return "keeping all activations would not fit in 90 % of the memory";
+}
+
 void Explain(const RunConfig& config, const ModelConfig& model, MemoryPlan& plan) {
   const auto choose = [&](bool left_open, const char* key, const std::string& value, const std::string& reason) {
     plan.choices.push_back({key, value, left_open ? reason : "given"});
@@ -108,8 +121,7 @@ void Explain(const RunConfig& config, const ModelConfig& model, MemoryPlan& plan
              std::to_string(model.query_heads) + " heads");
   choose(!config.replicas, "parallelism.replicas", std::to_string(plan.replicas), "one sequence at a time");
   choose(!config.global_batch, "training.global_batch", std::to_string(plan.global_batch), "one sequence a replica");
-  choose(!config.layer_inputs, "memory.layer_inputs", keep ? "keep" : "recompute",
-         keep ? "fits, and nothing is computed twice" : "keeping all activations would not fit");
+  choose(!config.layer_inputs, "memory.layer_inputs", keep ? "keep" : "recompute", WhyLayerInputs(plan));
   choose(!config.mlp_tile, "memory.mlp_tile", plan.mlp_tile == 0 ? "all" : std::to_string(plan.mlp_tile),
          plan.mlp_tile == 0 ? "the whole shard fits" : "the whole shard at once would not fit");
   choose(!config.loss_chunk, "memory.loss_chunk", std::to_string(plan.loss_chunk), "about 128 MiB of logits");
@@ -139,7 +151,7 @@ MemoryPlan MakePlan(const RunConfig& config, const ModelConfig& model, const Dev
   for (MemoryPlan& candidate : Candidates(config, base)) {
     Charge(model, limits, candidate);
     chosen = candidate;
-    if (chosen.fits) break;
+    if (chosen.fits && (config.layer_inputs || HasRoomToKeep(chosen))) break;
   }
   Explain(config, model, chosen);
   if (!chosen.fits) chosen.suggestion = SmallestChangeThatFits(config, model, limits, chosen);

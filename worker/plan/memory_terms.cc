@@ -20,7 +20,7 @@ constexpr int64_t kFloatBytes = 4;
 constexpr int64_t kMiB = int64_t{1} << 20;
 
 // Stacks, thread pools, allocator slack, and on CUDA the context and library handles. Measured: docs/memory_plan.md.
-constexpr int64_t kCpuRuntimeBytes = 96 * kMiB;
+constexpr int64_t kCpuRuntimeBytes = 160 * kMiB;
 constexpr int64_t kCudaRuntimeBytes = 900 * kMiB;
 
 // "134.5 M", "49.2 K".

@@ -70,9 +70,41 @@ TEST(MemoryPlanTest, ChargesSixteenBytesAParameterInFp32) {
 
 TEST(MemoryPlanTest, KeepsActivationsWhereTheyFitAndRecomputesWhereNot) {
   EXPECT_EQ(PlanOf(Job(4096, 1), Limits(1, 10 * kGiB)).layer_inputs, LayerInputs::kKeep);
-  const MemoryPlan tight = PlanOf(Job(4096, 1), Limits(1, 3 * kGiB));
+  const MemoryPlan tight = PlanOf(Job(4096, 1), Limits(1, 7 * kGiB / 2));
   EXPECT_EQ(tight.layer_inputs, LayerInputs::kRecompute);
   EXPECT_TRUE(tight.fits);
+}
+
+TEST(MemoryPlanTest, TakesTheFrugalWayWhereMemoryIsUnknown) {
+  const MemoryPlan plan = PlanOf(Job(4096, 1), Limits(1, 0));
+  EXPECT_EQ(plan.layer_inputs, LayerInputs::kRecompute);
+  EXPECT_TRUE(plan.fits);
+}
+
+TEST(MemoryPlanTest, ChargesTheScratchOfEveryThread) {
+  RunConfig config = Job(4096, 1);
+  config.threads_per_rank = 1;
+  const int64_t one = Term(PlanOf(config, Limits(1, 0)), "attention");
+  config.threads_per_rank = 8;
+  EXPECT_GT(Term(PlanOf(config, Limits(1, 0)), "attention"), one);
+}
+
+TEST(MemoryPlanTest, ChargesTheRankWithMostHeads) {
+  // Nine heads on four ranks: the first has three of them, as with three ranks, but holds a shard of a quarter.
+  const MemoryPlan four = PlanOf(Job(4092, 4), Limits(4, 0));
+  const MemoryPlan three = PlanOf(Job(4092, 3), Limits(4, 0));
+  EXPECT_EQ(Term(four, "attention_outputs"), Term(three, "attention_outputs"));
+  EXPECT_LT(Term(four, "layer_inputs"), Term(three, "layer_inputs"));
+}
+
+TEST(MemoryPlanTest, Bfloat16PaysForMasterWeightsAndForFp32CopiesOfLogits) {
+  RunConfig config = Job(2048, 1);
+  const MemoryPlan fp32 = PlanOf(config, Limits(1, 0));
+  config.dtype = DType::kBFloat16;
+  const MemoryPlan bf16 = PlanOf(config, Limits(1, 0));
+  EXPECT_EQ(Term(bf16, "parameters") * 2, Term(fp32, "parameters"));
+  EXPECT_EQ(Term(bf16, "optimizer") * 2, Term(fp32, "optimizer") * 3);
+  EXPECT_GT(Term(bf16, "head_chunk"), Term(fp32, "head_chunk"));
 }
 
 TEST(MemoryPlanTest, DoesNotOverruleWhatTheJobFixes) {
