@@ -1,7 +1,5 @@
 #include "server/coordinator.h"
 
-#include <prometheus/registry.h>
-#include <prometheus/text_serializer.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -21,8 +19,7 @@
 #include "server/launcher/local/local_launcher.h"
 #include "server/launcher/local/local_node.h"
 #include "server/metrics/http_server.h"
-#include "server/metrics/job_collector.h"
-#include "server/metrics/rpc_metrics.h"
+#include "server/metrics/metrics_page.h"
 #include "server/metrics/status_page.h"
 #include "server/metrics/status_source.h"
 #include "server/rpc/rpc_server.h"
@@ -55,14 +52,6 @@ absl::Status CheckOptions(const CoordinatorOptions& options) {
   return absl::OkStatus();
 }
 
-std::string MetricsText(const std::vector<const prometheus::Collectable*>& sources) {
-  std::vector<prometheus::MetricFamily> families;
-  for (const prometheus::Collectable* source : sources) {
-    for (prometheus::MetricFamily& family : source->Collect()) families.push_back(std::move(family));
-  }
-  return prometheus::TextSerializer().Serialize(families);
-}
-
 }  // namespace
 
 // All there is, in the order of lifetimes.
@@ -75,15 +64,8 @@ struct Coordinator::Parts {
         registry(table, files, Clock::Real()),
         history(table, files),
         hub(table, files, Clock::Real()),
-        jobs(table, kSeriesHold),
-        status(table, history, Clock::Real(), ITHACA_VERSION) {
-    prometheus::BuildGauge()
-        .Name("ithaca_build_info")
-        .Help("1, with the version of this coordinator.")
-        .Register(*metrics)
-        .Add({{"version", ITHACA_VERSION}})
-        .Set(1);
-  }
+        metrics(table, kSeriesHold, ITHACA_VERSION),
+        status(table, history, Clock::Real(), ITHACA_VERSION) {}
 
   ~Parts() {
     rpc.reset();
@@ -107,8 +89,7 @@ struct Coordinator::Parts {
   Registry registry;
   History history;
   WorkerHub hub;
-  std::shared_ptr<prometheus::Registry> metrics = std::make_shared<prometheus::Registry>();
-  JobCollector jobs;
+  MetricsPage metrics;
   StatusSource status;
   std::unique_ptr<LocalLauncher> launcher;
   std::unique_ptr<Reconciler> reconciler;
@@ -135,15 +116,15 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const Coordinato
   RETURN_IF_ERROR(parts->table.Recover());
 
   const std::string socket = WorkerSocket(options);
-  RpcServer::Interceptors interceptors;
-  interceptors.push_back(std::make_unique<RpcMetrics>(*parts->metrics));
-  ASSIGN_OR_RETURN(
-      parts->rpc, RpcServer::Start(
-                      {options.listen, socket, options.tls_cert_path, options.tls_key_path, options.tls_client_ca_path},
-                      {parts->table, parts->registry, parts->history, parts->hub}, std::move(interceptors)));
   Parts& all = *parts;
+  const RpcObserver observer = [&all](const RpcEnd& end) {
+    all.metrics.CountRpc(end.service, end.method, end.code, end.unary, end.duration);
+  };
+  ASSIGN_OR_RETURN(parts->rpc, RpcServer::Start({options.listen, socket, options.tls_cert_path, options.tls_key_path,
+                                                 options.tls_client_ca_path},
+                                                {parts->table, parts->registry, parts->history, parts->hub}, observer));
   const HttpPage metrics = [&all] {
-    return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", MetricsText({all.metrics.get(), &all.jobs})};
+    return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", all.metrics.Text()};
   };
   const HttpPage status = [&all] {
     return HttpResponse{200, "text/html; charset=utf-8", RenderStatusPage(all.status.View())};

@@ -4,7 +4,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -14,6 +13,7 @@
 #include "server/core/worker_hub.h"
 #include "server/rpc/job_service.h"
 #include "server/rpc/listen_address.h"
+#include "server/rpc/rpc_interceptor.h"
 #include "server/rpc/worker_service.h"
 
 namespace ithaca {
@@ -35,11 +35,9 @@ class RpcServer {
     History& history;
     WorkerHub& hub;
   };
-  using Interceptors = std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>;
-
   // UNAVAILABLE with one sentence when the address cannot be had; INVALID_ARGUMENT when a TLS file cannot be read.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Options& options, const Core& core,
-                                                          Interceptors interceptors);
+                                                          RpcObserver observer);
   ~RpcServer();
 
   // "host:port" with the port that was taken.
