@@ -16,7 +16,7 @@ control=(ithacad ithaca-worker ithaca)
 with_torch=(ithaca-engine cuda_paths_test)
 
 # DT_RPATH, not DT_RUNPATH: it also serves the libraries that Debian's libraries load.
-cmake --preset gpu -B "$build" -D ITHACA_BUILD_CONTROL=ON -D CMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags
+cmake --preset gpu -B "$build" -D ITHACA_BUILD_CONTROL=ON -D CMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags -D 'CMAKE_BUILD_RPATH=$ORIGIN/../lib'
 cmake --build "$build" --target "${control[@]}" "${with_torch[@]}"
 
 rm -rf "$bundle"
