@@ -17,7 +17,7 @@ class RunFailed(Exception):
     pass
 
 
-def job(model, tokens, device, length, **sections):
+def job(model, tokens, device, length, /, **sections):
     config = {
         "name": "gpu-stage",
         "model": {"path": str(model), "dtype": "float32"},
