@@ -212,6 +212,7 @@ TEST_F(LifecycleTest, WhatIsNotOfferedYetSaysSo) {
 
 TEST_F(LifecycleTest, MetricsAndThePageShowARunningJob) {
   const std::string id = cluster_.Submit(cluster_.FakeJob("shown", 2, 10, {{"actions", {WaitAt(4, "never")}}}));
+  ASSERT_TRUE(cluster_.WaitForState(id, v1::JOB_STATE_RUNNING));
   ASSERT_TRUE(WaitFor([&] { return cluster_.Get(id).progress().step() == 4; }));
   const std::string labels = "{job=\"" + id + "\",job_name=\"shown\"";
   ASSERT_TRUE(

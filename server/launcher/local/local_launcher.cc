@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -141,7 +142,16 @@ absl::Status LocalLauncher::Terminate(const WorkerProcess& worker) {
 }
 
 absl::Status LocalLauncher::Kill(const WorkerProcess& worker) {
-  for (const ProcessIdentity& member : RunningInSession(ToIdentity(worker))) SignalProcess(member, SIGKILL);
+  // A process may start another between the look and the signal, but not after the signal: look until there is none
+  // new.
+  std::set<pid_t> told;
+  for (bool found = true; found;) {
+    found = false;
+    for (const ProcessIdentity& member : RunningInSession(ToIdentity(worker))) {
+      SignalProcess(member, SIGKILL);
+      found |= told.insert(member.pid).second;
+    }
+  }
   return absl::OkStatus();
 }
 

@@ -86,7 +86,8 @@ absl::StatusOr<int> OpenProcess(const ProcessIdentity& process) {
   const int fd = static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0));
   if (fd < 0) return absl::NotFoundError(absl::StrCat("Process ", process.pid, " has ended."));
   // The number may have been another's by the time it was opened; once open, the descriptor cannot change its process.
-  if (!IsRunning(process)) {
+  const absl::StatusOr<ProcessFacts> facts = ReadProcess(process.pid);
+  if (!facts.ok() || facts->identity.start_ticks != process.start_ticks) {
     ::close(fd);
     return absl::NotFoundError(absl::StrCat("Process ", process.pid, " has ended."));
   }

@@ -18,7 +18,7 @@ class ProcessWatcher {
   explicit ProcessWatcher(std::function<void(pid_t)> on_end);
   ~ProcessWatcher();
 
-  // Watches a process once; one that has ended already is no error and is not called back for.
+  // Watches a process once; one that has ended already is called back for at once, unless its parent knows.
   void Watch(const ProcessIdentity& process);
 
  private:

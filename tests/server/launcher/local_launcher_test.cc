@@ -87,11 +87,18 @@ TEST_F(LocalLauncherTest, SaysHowAWorkerEndedAndCallsBack) {
 
 TEST_F(LocalLauncherTest, AWorkerIsNotGoneWhileAProcessItStartedIsThere) {
   const WorkerProcess worker = Start("sleep 600 & exit 0");
-  ASSERT_TRUE(WaitFor(
-      [&] { return ::kill(static_cast<pid_t>(worker.pid), 0) != 0 || launcher_.Check(worker).life != Life::kGone; }));
+  ASSERT_TRUE(WaitFor([&] { return ::kill(static_cast<pid_t>(worker.pid), 0) != 0; })) << "the worker itself has ended";
   EXPECT_EQ(launcher_.Check(worker).life, Life::kRunning);
   EXPECT_TRUE(launcher_.Kill(worker).ok());
   EXPECT_TRUE(WaitFor([&] { return launcher_.Check(worker).life == Life::kGone; }));
+}
+
+TEST_F(LocalLauncherTest, KillMissesNoProcessThatIsJustBeingStarted) {
+  for (int i = 0; i < 20; ++i) {
+    const WorkerProcess worker = Start("while :; do sleep 600 & done");
+    EXPECT_TRUE(launcher_.Kill(worker).ok());
+    ASSERT_TRUE(WaitFor([&] { return launcher_.Check(worker).life == Life::kGone; }));
+  }
 }
 
 TEST_F(LocalLauncherTest, TerminateAsksAndAnotherProcessWithThatNumberIsLeftAlone) {
@@ -111,7 +118,9 @@ TEST_F(LocalLauncherTest, FindsAWorkerWhoseIdentityWasNeverStored) {
   absl::StatusOr<std::optional<WorkerProcess>> none = launcher_.Find(request_);
   ASSERT_TRUE(none.ok());
   EXPECT_FALSE(none->has_value());
-  const WorkerProcess worker = Start("sleep 600; exit 0");  // the shell stays, and with it the command line
+  // The shell stays beside its child, and with it the command line, which is there once the shell speaks.
+  const WorkerProcess worker = Start("echo up; sleep 600; exit 0");
+  ASSERT_TRUE(WaitFor([&] { return Log() == "up\n"; }));
   LocalLauncher later(MakeOptions(), [] {});
   absl::StatusOr<std::optional<WorkerProcess>> found = later.Find(request_);
   ASSERT_TRUE(found.ok() && found->has_value());

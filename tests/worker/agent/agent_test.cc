@@ -149,12 +149,12 @@ TEST_F(AgentTest, ReportsTheSignalOfACrashedRankAndTheOthersFollow) {
 }
 
 TEST_F(AgentTest, KillsRanksThatHangAfterAnotherHasFailed) {
-  StartWorker(
-      2, 1000000,
-      {{"step_seconds", 0.001},
-       {"actions",
-        {{{"at_step", 1}, {"rank", 0}, {"do", "hang"}}, {{"at_step", 3}, {"rank", 1}, {"do", "exit"}, {"value", 20}}}}},
-      absl::Milliseconds(50));
+  const json hang = {{"at_step", 1}, {"rank", 0}, {"do", "hang"}};
+  const json wait = {{"at_step", 1}, {"rank", 1}, {"do", "wait_for_file"}, {"text", File("gate")}};
+  const json fall = {{"at_step", 1}, {"rank", 1}, {"do", "exit"}, {"value", 20}};
+  StartWorker(2, 1000000, {{"actions", {hang, wait, fall}}}, absl::Milliseconds(50));
+  ASSERT_TRUE(WaitFor([&] { return !Steps().empty(); })) << "rank 0 hangs right after its first step";
+  Touch("gate");
   EXPECT_TRUE(Join().ok());
   FakeCoordinator::Heard heard = coordinator_->heard();
   EXPECT_EQ(heard.exits.at(1)[0].exit_code(), 20);
