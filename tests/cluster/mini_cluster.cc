@@ -67,10 +67,13 @@ MiniCluster::~MiniCluster() {
 
 void MiniCluster::Start() {
   const std::string log = path(absl::StrCat("ithacad-", ++starts_, ".log"));
-  const auto process = StartDetached(
-      {ITHACAD, "--state-dir", path("state"), "--listen", grpc_address_, "--http", http_address_, "--cpu-slots",
-       absl::StrCat(options_.cpu_slots), "--worker-path", ITHACA_WORKER, "--engine-path", options_.engine},
-      log);
+  std::vector<std::string> arguments = {ITHACAD,         "--state-dir", path("state"),
+                                        "--listen",      grpc_address_, "--http",
+                                        http_address_,   "--cpu-slots", absl::StrCat(options_.cpu_slots),
+                                        "--worker-path", ITHACA_WORKER, "--engine-path",
+                                        options_.engine};
+  arguments.insert(arguments.end(), options_.flags.begin(), options_.flags.end());
+  const auto process = StartDetached(arguments, log);
   ASSERT_TRUE(process.ok()) << process.status();
   pid_ = process->pid;
   ASSERT_TRUE(
@@ -78,11 +81,10 @@ void MiniCluster::Start() {
   ASSERT_NE(Announced(ReadFile(log), "http"), "") << ReadFile(log);
   grpc_address_ = Announced(ReadFile(log), "grpc");
   http_address_ = Announced(ReadFile(log), "http");
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  stub_ =
-      v1::JobService::NewStub(grpc::CreateCustomChannel(grpc_address_, grpc::InsecureChannelCredentials(), arguments));
+  grpc::ChannelArguments channel;
+  channel.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 100);
+  channel.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  stub_ = v1::JobService::NewStub(grpc::CreateCustomChannel(grpc_address_, options_.credentials, channel));
 }
 
 int MiniCluster::Terminate() {

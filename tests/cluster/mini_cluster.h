@@ -29,6 +29,8 @@ class MiniCluster {
   struct Options {
     int cpu_slots = 2;
     std::string engine = FAKE_ENGINE;
+    std::vector<std::string> flags;  // more for ithacad
+    std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
   };
   MiniCluster() : MiniCluster(Options{}) {}
   explicit MiniCluster(Options options);
