@@ -111,11 +111,13 @@ Phase AttentionPhase(const Sizes& z, int threads) {
   }
   const bool one_rank = z.plan.sequence_ranks == 1;
   const int64_t gradients = z.qkv_heads * (one_rank || z.keep ? 1 : 2);
-  const int64_t rope = z.fused ? 0 : z.qkv_shard + 3 * z.S * (m.query_heads + m.kv_heads) * z.D * kFloatBytes;
+  // Beside dQ, dK and dV: what ATen needs to turn them back, and the norm of Qwen3's heads, which has no kernel.
+  int64_t back = z.fused ? 0 : 3 * z.S * (m.query_heads + m.kv_heads) * z.D * kFloatBytes;
+  if (m.qk_norm) back = std::max(back, (z.fused ? 5 : 7) * z.S * m.query_heads * z.D * kFloatBytes);
   return {{"attention", held,
            "q, k, v, output and gradients of " + Number(z.hq) + "+" + Number(2 * z.hkv) + " heads x " + Number(z.T) +
                " tokens"},
-          std::max(gradients + kernel, rope)};
+          std::max(gradients + kernel, back == 0 ? 0 : z.qkv_shard + back)};
 }
 
 // Buffers of the exchanges in backward, all alive when dQ, dK and dV come back.
@@ -144,7 +146,9 @@ Phase MlpPhase(const Sizes& z) {
 Phase HeadPhase(const Sizes& z) {
   Phase phase{{"head_chunk", z.chunk * z.model.vocab_size * z.b + 2 * z.stream,
                Number(z.chunk) + " tokens x " + Number(z.model.vocab_size) + " logits x " + Number(z.b) + " B"}};
-  if (!z.fused) phase.transient = z.chunk * z.model.vocab_size * (z.b == kFloatBytes ? 1 : 2) * kFloatBytes;
+  if (z.plan.device == DeviceKind::kCpu && !z.fused) {
+    phase.transient = z.chunk * z.model.vocab_size * 2 * kFloatBytes;
+  }
   return phase;
 }
 
