@@ -80,7 +80,7 @@ MemoryTerm LayerInputsTerm(const Sizes& z) {
                       " x " + Number(z.b) + " B"};
   if (z.keep) {
     term.bytes += m.layers * (z.qkv_heads + z.stream + z.S * 2 * m.intermediate_size * z.b);
-    term.formula += " + qkv, hidden, gate and up";
+    term.formula += " + qkv, hidden, MLP";
   }
   return term;
 }

@@ -58,8 +58,8 @@ std::string FormatPlanTable(const MemoryPlan& plan, const RunConfig& config, con
   for (const MemoryTerm& term : plan.terms) {
     text += Line("%-18s %10s   %s", term.name.c_str(), FormatBytes(term.bytes).c_str(), term.formula.c_str());
   }
-  text += Line("%-18s %10s   %s", "total", FormatBytes(plan.total_bytes).c_str(),
-               plan.sequence_ranks > 1 ? "of the fullest rank" : "");
+  text += Line("%-18s %10s%s", "total", FormatBytes(plan.total_bytes).c_str(),
+               plan.sequence_ranks > 1 ? "   of the fullest rank" : "");
   text += "\n" + Verdict(plan) + "\n";
   text += Line("%-22s %-10s %s", "setting", "value", "why");
   for (const Choice& choice : plan.choices) {

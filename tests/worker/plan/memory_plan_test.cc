@@ -185,7 +185,7 @@ TEST(PlanTableTest, FitsTheTerminalAndNamesEveryTerm) {
     for (const MemoryTerm& term : plan.terms) EXPECT_THAT(table, HasSubstr(term.name));
     EXPECT_EQ(table.find("DOES NOT FIT") != std::string::npos, !plan.fits);
     std::istringstream lines(table);
-    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 120u) << line;
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
   }
 }
 
