@@ -34,19 +34,21 @@ class Context:
     def save(self, stage, result):
         self.out.mkdir(parents=True, exist_ok=True)
         partial = self.out / f"{stage}.partial"
-        partial.write_text(json.dumps(result, indent=1) + "\n")
+        partial.write_text(json.dumps(result | {"rehearsal": self.rehearse}, indent=1) + "\n")
         partial.rename(self.out / f"{stage}.json")
 
     def load(self, stage):
+        """What an earlier call left; a rehearsal is no result."""
         file = self.out / f"{stage}.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        result = json.loads(file.read_text()) if file.exists() else {}
+        return result if result.get("rehearsal", self.rehearse) == self.rehearse else {}
 
 
 def machine(context):
     import torch
 
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {"gpu": gpu, "torch": torch.__version__, "cuda": torch.version.cuda, "rehearsal": context.rehearse,
+    return {"gpu": gpu, "torch": torch.__version__, "cuda": torch.version.cuda,
             "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}  # fmt: skip
 
 
