@@ -116,8 +116,9 @@ void Agent::PollOnce() {
 }
 
 int Agent::PollTimeoutMs() const {
+  // Clamped before it is counted in milliseconds: without a deadline, what is left is infinite.
   const absl::Duration left = std::min(kill_time_, leave_time_) - absl::Now();
-  return static_cast<int>(std::clamp<int64_t>(absl::ToInt64Milliseconds(left) + 1, 0, 60000));
+  return static_cast<int>(absl::ToInt64Milliseconds(std::clamp(left, absl::ZeroDuration(), absl::Minutes(1)))) + 1;
 }
 
 void Agent::TakeSignals() {
