@@ -4,14 +4,14 @@
 #   tools/demo/demo.sh        after `make build-demo data`; `make demo` does all of it
 #
 # Everything it writes is in build/demo (removed at the next start) and the cache of the model and the book.
-# DEMO_LENGTH, DEMO_STEPS and DEMO_COMPARED_STEPS change its size.
+# DEMO_LENGTH, DEMO_STEPS and DEMO_COMPARED_STEPS change its size; ITHACA_BIN names another directory of binaries.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-length=${DEMO_LENGTH:-4096} steps=${DEMO_STEPS:-8} compared=${DEMO_COMPARED_STEPS:-3}
+length=${DEMO_LENGTH:-4096} steps=${DEMO_STEPS:-6} compared=${DEMO_COMPARED_STEPS:-3}
 cache=${ITHACA_CACHE:-$HOME/.cache/ithaca}
 model=$cache/SmolLM2-135M-Instruct book=$cache/opticks
-bin=$PWD/build/bin work=$PWD/build/demo python=$PWD/.venv/bin/python
+bin=${ITHACA_BIN:-$PWD/build/bin} work=$PWD/build/demo python=$PWD/.venv/bin/python
 export CUDA_VISIBLE_DEVICES='' TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
 began=$SECONDS
 
@@ -21,7 +21,7 @@ ithaca() { "$bin/ithaca" "$@"; }
 
 rm -rf "$work"
 mkdir -p "$work"
-write_job() {  # name, ranks, steps
+write_job() {  # name, ranks, steps, evaluate every so many
   cat >"$work/$1.yaml" <<JOB
 name: $1
 model: {path: $model}
@@ -34,13 +34,12 @@ training:
   steps: $3
   learning_rate: 2.0e-4
   schedule: {type: constant, warmup_steps: 2}
-evaluation: {every_steps: $3, sequences: 1}
-checkpoint: {export: true}
+evaluation: {every_steps: $4, sequences: 1}
 resources: {device: cpu}
 JOB
 }
-write_job opticks-sp2 2 "$steps"
-write_job opticks-sp1 1 "$compared"
+write_job opticks-sp2 2 "$steps" "$steps"
+write_job opticks-sp1 1 "$compared" 0
 
 title "The job: SmolLM2-135M on Newton's Opticks, $length tokens a sequence, cut over two ranks"
 cat "$work/opticks-sp2.yaml"
@@ -52,8 +51,8 @@ title "The coordinator"
 "$bin/ithacad" --state-dir "$work/state" --listen 127.0.0.1:0 --http 127.0.0.1:0 --cpu-slots 2 >"$work/ithacad.log" 2>&1 &
 coordinator=$!
 stop() {
-  # A drained coordinator lets training go on, so whatever still runs is cancelled first.
-  ithaca cancel latest >/dev/null 2>&1 || true
+  # A drained coordinator lets training go on, so a job that still runs is ended first.
+  if ithaca cancel latest >/dev/null 2>&1; then timeout 60 "$bin/ithaca" watch latest >/dev/null 2>&1 || true; fi
   [ -z "${sampler:-}" ] || kill "$sampler" 2>/dev/null || true
   kill "$coordinator" 2>/dev/null || true
   wait 2>/dev/null || true
