@@ -58,7 +58,7 @@ build-test: setup-test
 # The engine once more with its CUDA and NCCL side, so that CUDA code always compiles. Nothing here runs it.
 build-cuda: setup-test
 	cmake --preset gpu -D ITHACA_BUILD_CONTROL=OFF
-	cmake --build --preset gpu
+	cmake --build --preset gpu --target ithaca-engine cuda_paths_test
 
 # The real model and the real book, in $ITHACA_CACHE (~/.cache/ithaca).
 data:

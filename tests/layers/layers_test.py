@@ -31,7 +31,7 @@ LAYERS = {
     ),
     "worker/plan": (set(), {STD, "json"}),
     "worker/agent": ({"proto", "worker/plan"}, CORE_LIBRARIES | {"grpc", "cli", POSIX, SOCKETS}),
-    "worker/engine": ({"worker/plan"}, {STD, "json", "torch", "cuda", "pcre2", "utf8proc", "openssl", "zlib", POSIX, SOCKETS}),
+    "worker/engine": ({"worker/plan"}, {STD, "json", "torch", "cuda", "pcre2", "utf8proc", "openssl", "openmp", "zlib", POSIX, SOCKETS}),
     "client": ({"proto", "worker/plan"}, CORE_LIBRARIES | {"grpc", "cli", "yaml", POSIX, SOCKETS}),
 }
 # gRPC only where a status becomes one; the clock of the process only in the clock.
@@ -53,6 +53,7 @@ LIBRARIES = [
     ("cuda", r"(cuda|cub|cutlass|thrust|nvtx3|cooperative_groups)|(nccl|cudnn|cublas|nvml).*\.h$|cuda/"),
     ("pcre2", r"pcre2\.h$"),
     ("utf8proc", r"utf8proc\.h$"),
+    ("openmp", r"omp\.h$"),
     ("zlib", r"zlib\.h$"),
     (SOCKETS, r"(sys/(socket|un)|netdb|ifaddrs)\.h$|(netinet|arpa|net)/"),
     (
