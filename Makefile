@@ -36,7 +36,7 @@ parity: build-test data ## Only the comparison with transformers, the set CI run
 	ctest --test-dir build -L parity --output-on-failure
 
 parity-full: build-test data ## The comparison with transformers, every combination
-	ITHACA_PARITY=full $(PYTHON) -m pytest tests/parity -v
+	ITHACA_PARITY=full $(PYTHON) -m pytest -v -p no:cacheprovider tests/parity
 
 cluster: build-test ## Only the tests with real processes
 	ctest --test-dir build -L cluster --output-on-failure
