@@ -41,7 +41,7 @@ HeadLoss::HeadLoss(at::Tensor weight_VE, at::Tensor gradient_VE, int64_t chunk, 
 
 at::Tensor HeadLoss::ForwardBackward(const at::Tensor& hidden_SE, const at::Tensor& labels_S, double scale) {
   const int64_t tokens = hidden_SE.size(0);
-  at::Tensor d_hidden_SE = workspace_.Get("d_final", hidden_SE.sizes(), hidden_SE.scalar_type());
+  at::Tensor d_hidden_SE = workspace_.Get("d_normalized", hidden_SE.sizes(), hidden_SE.scalar_type());
   for (int64_t begin = 0; begin < tokens; begin += chunk_) {
     const int64_t count = std::min(chunk_, tokens - begin);
     const at::Tensor hidden_CE = hidden_SE.narrow(0, begin, count);

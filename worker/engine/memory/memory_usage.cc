@@ -73,8 +73,8 @@ int64_t HostMemoryLimit() {
 
 void ConfigureHostAllocator() {
   mallopt(M_ARENA_MAX, 1);
-  mallopt(M_MMAP_THRESHOLD, 256 * 1024);
-  mallopt(M_TRIM_THRESHOLD, 8 * 1024 * 1024);
+  mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);  // the most glibc takes
+  mallopt(M_TRIM_THRESHOLD, 1024 * 1024 * 1024);
 }
 
 }  // namespace ithaca::engine

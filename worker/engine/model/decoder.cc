@@ -37,7 +37,7 @@ at::Tensor Decoder::Forward(const MicroBatch& batch) {
     layers_[layer].Forward(x_SE, batch.layers, states_[layer], out_SE);
     x_SE = out_SE;
   }
-  at::Tensor out_SE = workspace_.Get("final", x_SE.sizes(), x_SE.scalar_type());
+  at::Tensor out_SE = workspace_.Get("normalized", x_SE.sizes(), x_SE.scalar_type());
   at::Tensor rstd_S = workspace_.Get("final_rstd", {x_SE.size(0)}, at::kFloat);
   RmsNorm(x_SE, norm_E_, config_.rms_norm_eps, out_SE, rstd_S);
   return out_SE;
