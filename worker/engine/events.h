@@ -57,6 +57,7 @@ class Heartbeat {
   ~Heartbeat();
 
   void SetStep(int64_t step) { step_ = step; }
+  int64_t step() const { return step_; }
   void SetPhase(const char* phase) { phase_ = phase; }     // a string literal
   void SetCudaDevice(int index) { cuda_device_ = index; }  // report its memory, not the host's
 

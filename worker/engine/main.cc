@@ -3,6 +3,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
@@ -59,11 +60,13 @@ ExitCode RunAndReport(const ithaca::engine::EngineOptions& options) {
   ithaca::engine::InstallSignalHandlers(requests);
   ithaca::engine::EventSink events(options.events_fd, EnvironmentInt("RANK"));
   ExitCode code = ExitCode::kInternal;
+  int64_t steps = 0;
   const auto failure = Catch([&] {
     ithaca::engine::Heartbeat heartbeat(events);
     std::optional<ithaca::engine::CommandReader> commands;
     if (options.commands_fd >= 0) commands.emplace(options.commands_fd, requests);
     code = Run(options, events, heartbeat, requests);
+    steps = heartbeat.step();
   });
   if (failure) {
     std::cerr << "ithaca-engine: " << failure->message << std::endl;
@@ -72,7 +75,9 @@ ExitCode RunAndReport(const ithaca::engine::EngineOptions& options) {
                            {"message", failure->message}});
     return failure->code;
   }
-  events.Emit("finished", {{"reason", code == ExitCode::kStopped ? "stopped" : "done"}});
+  events.Emit(
+      "finished",
+      {{"step", steps}, {"reason", code == ExitCode::kStopped ? "stopped" : "done"}, {"dropped", events.dropped()}});
   return code;
 }
 
