@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT / "tests" / "parity"))
 SAMPLE_SECONDS = 0.02
 MEBIBYTE = 2**20
 # What the engine sets for itself (ConfigureHostAllocator); transformers runs both with it and with glibc's own defaults.
-ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "8388608"}
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 REFERENCE, REFERENCE_DEFAULTS = "transformers", "transformers, glibc's default allocator settings"
 LEARNING_RATE = 2.0e-5
 
@@ -111,6 +111,7 @@ def run_engine(model, tokens, arguments, ranks):
             model, tokens, directory,
             data={"sequence_length": arguments.length}, parallelism={"sequence": ranks},
             training={"steps": arguments.steps, "learning_rate": LEARNING_RATE, "optimizer": {"clip_norm": 1.0}},
+            memory={"layer_inputs": "recompute"},  # what gradient checkpointing is to transformers
             checkpoint={"directory": ""}, resources={"threads_per_rank": max(1, arguments.threads // ranks)},
         )  # fmt: skip
         peaks = []
