@@ -2,9 +2,11 @@
 
     python tools/bench/bench.py [--length 4096] [--steps 3] [--pairs 5] [--ranks 1,2,3] [--model DIR]
 
-Every pair runs the engine on one rank, recomputing layers, and then transformers, each in a process of its own with the same threads and allocator
-settings (those the engine sets for itself), the same model (fp32) and the same tokens. transformers runs with sdpa attention and gradient checkpointing, the usual
-way to fit a long sequence. Further rank counts follow each pair, and transformers with glibc's default allocator settings. The first step of a run warms it up and is not counted.
+Every pair runs the engine on one rank, recomputing layers, and then transformers, with sdpa attention and gradient checkpointing,
+the usual way to fit a long sequence. Each is a process of its own with the same threads, the same allocator settings (those the
+engine sets for itself), the same model in fp32 and the same tokens. Each pair is followed by transformers with glibc's default
+allocator settings, the engine keeping its activations, and the engine on more ranks. Ratios are to the better of the two runs of
+transformers, for each quantity. The first step of a run warms it up and is not counted.
 
 Tokens a second: those of the counted steps over their wall time. Memory: the highest RssAnon of /proc/PID/status, sampled every
 20 ms, less its value when the process had its libraries loaded and nothing else (for the engine, when it starts; for Python, after
@@ -111,7 +113,6 @@ def run_engine(model, tokens, arguments, ranks, layer_inputs):
             model, tokens, directory,
             data={"sequence_length": arguments.length}, parallelism={"sequence": ranks}, memory={"layer_inputs": layer_inputs},
             training={"steps": arguments.steps, "learning_rate": LEARNING_RATE, "optimizer": {"clip_norm": 1.0}},
-            memory={"layer_inputs": "recompute"},  # what gradient checkpointing is to transformers
             checkpoint={"directory": ""}, resources={"threads_per_rank": max(1, arguments.threads // ranks)},
         )  # fmt: skip
         peaks = []
