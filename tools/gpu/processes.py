@@ -14,7 +14,17 @@ NCCL_ON_ONE_GPU = {
 
 
 class RunFailed(Exception):
-    pass
+    """`codes`: the exit code of each rank, None if it had to be killed; `said`: the messages of their `failed` events."""
+
+    def __init__(self, text, codes, said):
+        super().__init__(text)
+        self.codes = codes
+        self.said = said
+
+    def out_of_memory(self):
+        """Whether the job was too large: refused by its plan, or the GPU's memory ran out. Any other failure is a fault."""
+        refused = any("does not fit" in message for message in self.said)
+        return all(code == 20 or (code == 10 and refused) for code in self.codes)
 
 
 def job(model, tokens, device, length, /, **sections):
@@ -86,7 +96,8 @@ def run_engine(bundle, config, directory, arguments=(), environment=None, second
     if codes != [0] * ranks:
         said = [event.get("message", "") for rank in range(len(codes)) for event in events_of(directory / f"events{rank}") if event["event"] == "failed"]
         tail = (directory / "log0").read_text(errors="replace")[-1500:]
-        raise RunFailed(f"exit codes {codes} (None: still running after {seconds} s); {said}; log of rank 0 ends: {tail}")
+        text = f"exit codes {codes} (None: still running after {seconds:.0f} s); {said}; log of rank 0 ends: {tail}"
+        raise RunFailed(text, codes, said)
     return events_of(directory / "events0")
 
 

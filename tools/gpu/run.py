@@ -189,6 +189,7 @@ def measure_length(context, model, tokens, length, vocabulary):
 
 def stage_qwen3_4b(context):
     """A model of Qwen3-4B's shape with random weights, bf16: longer and longer sequences until one does not fit."""
+    # Only a lack of memory or of time is an end; a run that fails for another reason fails the stage.
     import models
     import processes
 
@@ -202,22 +203,26 @@ def stage_qwen3_4b(context):
     result.setdefault("lengths", [])
     if result["lengths"]:
         length = 2 * result["lengths"][-1]["tokens"]
-    result["ended"] = ""
+    result["ended"] = result["failed"] = ""
     longest = 512 if context.rehearse else 1 << 20
-    while length <= longest and not result["ended"]:
-        needed = 60 + (2.5 * result.get("last_seconds", 0))
+    while length <= longest and not result["ended"] and not result["failed"]:
+        needed = 60 + (4 * result.get("last_seconds", 0))
+        if needed > STAGE_SECONDS:
+            result["ended"] = f"{length} tokens would take about {needed:.0f} s, more than a stage has"
+            break
         if context.remaining() < needed:
             return result | {"unfinished": True, "passed": False}
         began = time.monotonic()
         try:
             result["lengths"].append(measure_length(context, model, context.work / "tokens.jsonl", length, config["vocab_size"]))
         except processes.RunFailed as failure:
-            result["ended"] = f"{length} tokens: {failure}"
-        result["last_seconds"] = time.monotonic() - began
+            result["ended" if failure.out_of_memory() else "failed"] = f"{length} tokens: {failure}"
+        else:
+            result["last_seconds"] = time.monotonic() - began
         context.save("qwen3-4b", result | {"unfinished": True, "passed": False})
         length *= 2
     finite = all(math.isfinite(loss) for run in result["lengths"] for loss in run["losses"])
-    return result | {"unfinished": False, "passed": bool(result["lengths"]) and finite}
+    return result | {"unfinished": False, "passed": bool(result["lengths"]) and finite and not result["failed"]}
 
 
 def stage_million(context):
