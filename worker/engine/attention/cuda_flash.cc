@@ -23,7 +23,7 @@ class CudaFlashAttention : public AttentionBackend {
                at::Tensor& out_THD, at::Tensor& lse_HT) override {
     Check(qkv.q_THD);
     const bool grouped = SameSize(groups);
-    const Lengths lengths(documents, qkv.q_THD);
+    const Lengths& lengths = LengthsOf(documents, qkv.q_THD.device());
     const auto [out, lse, rng_state, unused, debug] = at::_flash_attention_forward(
         qkv.q_THD, grouped ? qkv.k_THD : KvPerQueryHead(qkv.k_THD, groups),
         grouped ? qkv.v_THD : KvPerQueryHead(qkv.v_THD, groups), lengths.starts, lengths.starts, lengths.longest,
@@ -36,8 +36,9 @@ class CudaFlashAttention : public AttentionBackend {
                 const HeadGroups& groups, const DocumentStarts& documents, double scale, QkvHeads& gradients) override {
     Check(qkv.q_THD);
     const bool grouped = SameSize(groups);
-    const Lengths lengths(documents, qkv.q_THD);
-    const at::Tensor no_rng = at::zeros({2}, qkv.q_THD.options().dtype(at::kUInt64));
+    const Lengths& lengths = LengthsOf(documents, qkv.q_THD.device());
+    // Of the shapes forward returns; without dropout nobody reads them.
+    const at::Tensor no_rng = at::empty({2}, qkv.q_THD.options().dtype(at::kUInt64));
     const at::Tensor unused = at::empty({}, qkv.q_THD.options().dtype(at::kUInt64));
     const auto [d_q, d_k, d_v] = at::_flash_attention_backward(
         d_out_THD, qkv.q_THD, grouped ? qkv.k_THD : KvPerQueryHead(qkv.k_THD, groups),
@@ -55,13 +56,24 @@ class CudaFlashAttention : public AttentionBackend {
 
  private:
   struct Lengths {
-    Lengths(const DocumentStarts& documents, const at::Tensor& like)
-        : starts(at::tensor(std::vector<int32_t>(documents.begin(), documents.end()), at::kInt).to(like.device())) {
-      for (size_t d = 0; d + 1 < documents.size(); ++d) longest = std::max(longest, documents[d + 1] - documents[d]);
-    }
-    at::Tensor starts;
+    DocumentStarts documents;
+    at::Tensor starts;  // int32, on the device
     int64_t longest = 0;
   };
+
+  // Kept from call to call, as every layer asks for the same documents; copied from pinned memory, so that the host
+  // does not wait for the device.
+  const Lengths& LengthsOf(const DocumentStarts& documents, at::Device device) {
+    if (lengths_.documents == documents && lengths_.starts.device() == device) return lengths_;
+    const at::Tensor on_host =
+        at::empty({static_cast<int64_t>(documents.size())}, at::TensorOptions().dtype(at::kInt).pinned_memory(true));
+    std::copy(documents.begin(), documents.end(), on_host.mutable_data_ptr<int32_t>());
+    lengths_ = {documents, on_host.to(device, /*non_blocking=*/true), 0};
+    for (size_t d = 0; d + 1 < documents.size(); ++d) {
+      lengths_.longest = std::max(lengths_.longest, documents[d + 1] - documents[d]);
+    }
+    return lengths_;
+  }
 
   static void Check(const at::Tensor& q_THD) {
     const bool half = q_THD.scalar_type() == at::kBFloat16 || q_THD.scalar_type() == at::kHalf;
@@ -71,6 +83,8 @@ class CudaFlashAttention : public AttentionBackend {
         "attention backend 'cuda_flash' takes bfloat16 and head sizes that are multiples of 8 up to 256, not " +
             std::string(at::toString(q_THD.scalar_type())) + " and " + std::to_string(q_THD.size(2)));
   }
+
+  Lengths lengths_;
 };
 
 }  // namespace
