@@ -1,6 +1,7 @@
 #include "worker/engine/step_report.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace ithaca::engine {
 
@@ -21,19 +22,36 @@ nlohmann::json ToJson(const StepReport& report) {
           {"memory", ToJson(report.memory)}};
 }
 
+PhaseTimer::PhaseTimer(at::Device device) : device_(device), start_(Clock::now()), begin_(device) {}
+
 void PhaseTimer::Restart() {
-  start_ = last_ = Clock::now();
-  seconds_ = {{"data", 0.0},     {"forward", 0.0}, {"backward", 0.0},
-              {"exchange", 0.0}, {"reduce", 0.0},  {"optimizer", 0.0}};
+  start_ = Clock::now();
+  begin_ = DeviceMoment(device_);
+  parts_.clear();
 }
 
-void PhaseTimer::Count(const std::string& phase, const std::string& other, double other_seconds) {
-  const Clock::time_point now = Clock::now();
-  seconds_[phase] += std::chrono::duration<double>(now - last_).count() - other_seconds;
-  if (!other.empty()) seconds_[other] += other_seconds;
-  last_ = now;
+void PhaseTimer::Count(const std::string& phase, const std::string& other, std::vector<DeviceSpan> other_spans) {
+  parts_.push_back({phase, DeviceMoment(device_), other, std::move(other_spans)});
 }
 
-double PhaseTimer::TotalSeconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+double PhaseTimer::TotalSeconds() const {
+  last().Wait();
+  return std::chrono::duration<double>(Clock::now() - start_).count();
+}
+
+std::map<std::string, double> PhaseTimer::SecondsByPhase() const {
+  last().Wait();
+  std::map<std::string, double> seconds = {{"data", 0.0},     {"forward", 0.0}, {"backward", 0.0},
+                                           {"exchange", 0.0}, {"reduce", 0.0},  {"optimizer", 0.0}};
+  const DeviceMoment* before = &begin_;
+  for (const Part& part : parts_) {
+    double others = 0;
+    for (const DeviceSpan& span : part.other_spans) others += span.end.SecondsSince(span.begin);
+    seconds[part.phase] += part.end.SecondsSince(*before) - others;
+    if (!part.other.empty()) seconds[part.other] += others;
+    before = &part.end;
+  }
+  return seconds;
+}
 
 }  // namespace ithaca::engine

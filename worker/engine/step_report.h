@@ -5,7 +5,9 @@
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
+#include "worker/engine/attention/device_moment.h"
 #include "worker/engine/memory/memory_usage.h"
 
 namespace ithaca::engine {
@@ -27,21 +29,37 @@ struct StepReport {
 
 nlohmann::json ToJson(const StepReport& report);
 
-// Splits a step's time into phases. One thread.
+// Splits a step's time into phases: by the clock on a CPU, by events on a GPU, which are read when the step is over.
+// One thread.
 class PhaseTimer {
  public:
-  PhaseTimer() { Restart(); }
+  explicit PhaseTimer(at::Device device);
   void Restart();
-  // Ends the phase that ran since the last call and counts it as `phase`, but for `other_seconds` of it, which are
-  // counted as `other`.
-  void Count(const std::string& phase, const std::string& other = "", double other_seconds = 0);
+  // Ends the phase that ran since the last call and counts it as `phase`, but for the spans in it that are counted as
+  // `other`. Does not wait for the device.
+  void Count(const std::string& phase, const std::string& other = "", std::vector<DeviceSpan> other_spans = {});
+
+  // From Restart until now, but not before the device is through with the last phase counted: waits for it, so that a
+  // step ends when its optimizer does.
   double TotalSeconds() const;
-  const std::map<std::string, double>& seconds() const { return seconds_; }
+  // Waits likewise.
+  std::map<std::string, double> SecondsByPhase() const;
 
  private:
   using Clock = std::chrono::steady_clock;
-  Clock::time_point start_, last_;
-  std::map<std::string, double> seconds_;
+  struct Part {
+    std::string phase;
+    DeviceMoment end;
+    std::string other;
+    std::vector<DeviceSpan> other_spans;
+  };
+
+  const DeviceMoment& last() const { return parts_.empty() ? begin_ : parts_.back().end; }
+
+  const at::Device device_;
+  Clock::time_point start_;
+  DeviceMoment begin_;
+  std::vector<Part> parts_;  // in order, each from the end of the one before
 };
 
 }  // namespace ithaca::engine

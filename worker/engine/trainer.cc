@@ -37,7 +37,8 @@ Trainer::Trainer(const TrainerContext& context)
                   .weight_decay = context.config.weight_decay}),
       schedule_(context.config.schedule, context.config.learning_rate, context.config.warmup_steps,
                 context.config.min_ratio, TotalSteps()),
-      batches_(context.train, context.plan, PlaceOf(context.mesh)) {}
+      batches_(context.train, context.plan, PlaceOf(context.mesh)),
+      timer_(context.device.device) {}
 
 void Trainer::LoadWeights(const WeightFiles& files) {
   parameters_.Load(files);
@@ -79,7 +80,7 @@ StepReport Trainer::Step() {
   context_.heartbeat.SetStep(++steps_done_);
   report.step = steps_done_;
   report.seconds = timer_.TotalSeconds();
-  report.seconds_by_phase = timer_.seconds();
+  report.seconds_by_phase = timer_.SecondsByPhase();
   report.flops = plan::FlopsPerToken(context_.model, batch.mean_attended_length) * static_cast<double>(batch.tokens);
   report.peak_flops = context_.device.peak_flops * context_.mesh.world().size();
   report.memory = CurrentMemoryUsage(context_.device.device);
@@ -93,12 +94,10 @@ void Trainer::AccumulateGradients(const GlobalBatch& batch) {
   for (const Sequence& sequence : batch.sequences) {
     const MicroBatch micro = batches_.Shard(sequence, decoder_, context_.device.device);
     timer_.Count("data");
-    double exchanged = decoder_.exchange_seconds();
     const at::Tensor hidden_SE = decoder_.Forward(micro);
-    timer_.Count("forward", "exchange", decoder_.exchange_seconds() - exchanged);
-    exchanged = decoder_.exchange_seconds();
+    timer_.Count("forward", "exchange", decoder_.TakeExchangeSpans());
     decoder_.Backward(micro, head_loss_.ForwardBackward(hidden_SE, micro.labels_S, scale));
-    timer_.Count("backward", "exchange", decoder_.exchange_seconds() - exchanged);
+    timer_.Count("backward", "exchange", decoder_.TakeExchangeSpans());
   }
 }
 
@@ -169,7 +168,7 @@ void Trainer::DumpGradients(const std::string& directory) {
   Reduce(report);
   report.learning_rate = schedule_.LearningRate(steps_done_);
   report.seconds = timer_.TotalSeconds();
-  report.seconds_by_phase = timer_.seconds();
+  report.seconds_by_phase = timer_.SecondsByPhase();
   report.memory = CurrentMemoryUsage(context_.device.device);
   if (context_.mesh.world().rank() == 0) {
     std::filesystem::create_directories(directory);

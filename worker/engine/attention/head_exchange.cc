@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include <chrono>
+#include <utility>
 
 namespace ithaca::engine {
 namespace {
@@ -125,9 +125,11 @@ at::Tensor HeadExchange::ToHeadsAdjoint(const at::Tensor& d_qkv_THD) {
 
 void HeadExchange::AllToAll(at::Tensor& output, const at::Tensor& input, const std::vector<int64_t>& output_splits,
                             const std::vector<int64_t>& input_splits) {
-  const auto start = std::chrono::steady_clock::now();
+  const DeviceMoment begin(input.device());
   group_.AllToAll(output, input, output_splits, input_splits);
-  seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  spans_.push_back({begin, DeviceMoment(input.device())});  // the current stream waits for the collective's
 }
+
+std::vector<DeviceSpan> HeadExchange::TakeSpans() { return std::exchange(spans_, {}); }
 
 }  // namespace ithaca::engine

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "worker/engine/attention/device_moment.h"
 #include "worker/engine/comm/communicator.h"
 #include "worker/plan/head_plan.h"
 
@@ -37,7 +38,8 @@ class HeadExchange {
   at::Tensor ToTokensAdjoint(const at::Tensor& d_out_SHD);
 
   const plan::HeadPlan& heads() const { return heads_; }
-  double seconds() const { return seconds_; }  // in the collectives so far
+  // When the collectives since the last call were under way; readable once the device is through with them.
+  std::vector<DeviceSpan> TakeSpans();
 
  private:
   enum class Parts { kQkv, kQueries };
@@ -51,7 +53,7 @@ class HeadExchange {
 
   plan::HeadPlan heads_;
   Communicator& group_;
-  double seconds_ = 0;
+  std::vector<DeviceSpan> spans_;
 };
 
 }  // namespace ithaca::engine

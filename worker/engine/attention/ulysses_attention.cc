@@ -76,6 +76,6 @@ at::Tensor UlyssesAttention::OutputFromState(const AttentionState& state) {
   return impl_->exchange.ToTokens(state.out_THD);
 }
 
-double UlyssesAttention::exchange_seconds() const { return impl_->exchange.seconds(); }
+std::vector<DeviceSpan> UlyssesAttention::TakeExchangeSpans() { return impl_->exchange.TakeSpans(); }
 
 }  // namespace ithaca::engine

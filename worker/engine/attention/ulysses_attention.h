@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/engine/attention/device_moment.h"
 #include "worker/engine/comm/communicator.h"
 #include "worker/plan/head_plan.h"
 
@@ -32,8 +33,8 @@ struct AttentionState {
 // this rank's heads, one all-to-all back. Used by one thread; the communicator outlives it. Throws EngineError.
 class UlyssesAttention {
  public:
-  // `backend`: "auto", "cpu_flash", "cpu_blocked", "cudnn", "cuda_flash", "reference". A backend that cannot do what is
-  // asked throws, naming itself.
+  // `backend`: "auto", "cpu_flash", "cpu_blocked", "cudnn", "cuda_flash", "cuda_efficient", "reference". A backend that
+  // cannot do what is asked throws, naming itself.
   UlyssesAttention(plan::HeadPlan heads, int head_dim, Communicator& sequence_group, const std::string& backend);
   ~UlyssesAttention();
 
@@ -51,7 +52,8 @@ class UlyssesAttention {
   // copy.
   at::Tensor OutputFromState(const AttentionState& state);
 
-  double exchange_seconds() const;  // time spent in all-to-alls so far
+  // When the all-to-alls since the last call were under way; readable once the device is through with them.
+  std::vector<DeviceSpan> TakeExchangeSpans();
 
  private:
   struct Impl;

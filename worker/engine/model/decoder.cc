@@ -56,6 +56,7 @@ void Decoder::Backward(const MicroBatch& batch, const at::Tensor& d_out_SE) {
 
 void Decoder::DropState() {
   for (LayerState& state : states_) state = LayerState();
+  attention_.TakeExchangeSpans();
 }
 
 RopeTable Decoder::MakeRope(const at::Tensor& positions_S) const {

@@ -44,7 +44,8 @@ class Decoder {
   // cos and sin for the positions [S] (int64, on the device) of a shard.
   RopeTable MakeRope(const at::Tensor& positions_S) const;
 
-  double exchange_seconds() const { return attention_.exchange_seconds(); }
+  // When the all-to-alls since the last call were under way (attention/ulysses_attention.h).
+  std::vector<DeviceSpan> TakeExchangeSpans() { return attention_.TakeExchangeSpans(); }
 
  private:
   plan::ModelConfig config_;

@@ -44,7 +44,11 @@ void ExpectAsOneProcess(const Case& c, int ranks, const std::string& backend, bo
     const int64_t kv = c.kv_heads;
     EXPECT_LT(RelativeError(d_qkv.narrow(1, c.query_heads, kv), mine(expected.d_qkv_THD).narrow(1, c.query_heads, kv)),
               1e-5);
-    EXPECT_EQ(attention.exchange_seconds() > 0, ranks > 1);
+    // qkv and the output there; then dO, qkv again unless kept, and dQ, dK, dV; and the output once more in between.
+    const std::vector<DeviceSpan> spans = attention.TakeExchangeSpans();
+    EXPECT_EQ(spans.size(), ranks == 1 ? 0 : keep_qkv ? 5 : 6);
+    for (const DeviceSpan& span : spans) EXPECT_GT(span.end.SecondsSince(span.begin), 0);
+    EXPECT_TRUE(attention.TakeExchangeSpans().empty());
   });
 }
 
