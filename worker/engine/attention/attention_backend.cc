@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "worker/engine/attention/cuda_measurement.h"
+#include "worker/engine/attention/cuda_auto.h"
 #include "worker/engine/errors.h"
 
 namespace ithaca::engine {
@@ -42,7 +42,7 @@ void SumOverGroups(const at::Tensor& d_expanded_THD, const HeadGroups& groups, a
 std::unique_ptr<AttentionBackend> MakeAttentionBackend(const std::string& name, const at::Tensor& sample_THD,
                                                        const HeadGroups& groups) {
   if (name == "auto") {
-    return sample_THD.is_cuda() ? FasterCudaAttention(sample_THD, groups) : MakeCpuBlockedAttention();
+    return sample_THD.is_cuda() ? MakeCudaAutoAttention(sample_THD, groups) : MakeCpuBlockedAttention();
   }
   struct Entry {
     const char* name;
@@ -53,7 +53,8 @@ std::unique_ptr<AttentionBackend> MakeAttentionBackend(const std::string& name, 
                                        {"cpu_flash", MakeCpuFlashAttention, true, false},
                                        {"cpu_blocked", MakeCpuBlockedAttention, true, false},
                                        {"cudnn", MakeCudnnAttention, false, true},
-                                       {"cuda_flash", MakeCudaFlashAttention, false, true}};
+                                       {"cuda_flash", MakeCudaFlashAttention, false, true},
+                                       {"cuda_efficient", MakeCudaEfficientAttention, false, true}};
   for (const Entry& entry : kEntries) {
     if (name != entry.name) continue;
     if (sample_THD.is_cuda() ? entry.on_cuda : entry.on_cpu) return entry.make();
@@ -61,8 +62,8 @@ std::unique_ptr<AttentionBackend> MakeAttentionBackend(const std::string& name, 
                       "attention backend '" + name + "' does not run on " + sample_THD.device().str());
   }
   throw EngineError(plan::ExitCode::kInvalidConfig, "there is no attention backend '" + name +
-                                                        "'; there are auto, reference, cpu_flash, cpu_blocked, cudnn "
-                                                        "and cuda_flash");
+                                                        "'; there are auto, reference, cpu_flash, cpu_blocked, cudnn, "
+                                                        "cuda_flash and cuda_efficient");
 }
 
 }  // namespace ithaca::engine

@@ -51,11 +51,11 @@ std::unique_ptr<AttentionBackend> MakeCpuFlashAttention();
 std::unique_ptr<AttentionBackend> MakeCpuBlockedAttention();
 std::unique_ptr<AttentionBackend> MakeCudnnAttention();
 std::unique_ptr<AttentionBackend> MakeCudaFlashAttention();
+std::unique_ptr<AttentionBackend> MakeCudaEfficientAttention();
 
-// By name, or "auto": on CPU always cpu_blocked, the fastest of the exact ones in fp32 and bf16; on CUDA the faster of
-// cudnn and cuda_flash on tensors like `sample`, measured once per process, shape and dtype. `sample` names the device,
-// dtype and shape [T, hq, D] of the queries. Throws EngineError (invalid config) for an unknown name, or one that does
-// not run on the device.
+// By name, or "auto": on CPU always cpu_blocked, the fastest of the exact ones in fp32 and bf16; on CUDA see
+// cuda_auto.h. `sample` names the device, dtype and shape [T, hq, D] of the queries. Throws EngineError (invalid
+// config) for an unknown name, or one that does not run on the device.
 std::unique_ptr<AttentionBackend> MakeAttentionBackend(const std::string& name, const at::Tensor& sample_THD,
                                                        const HeadGroups& groups);
 

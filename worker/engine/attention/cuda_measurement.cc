@@ -65,6 +65,8 @@ std::unique_ptr<AttentionBackend> FasterCudaAttention(const at::Tensor& sample_T
         best = make;
         best_seconds = seconds;
       }
+    } catch (const c10::OutOfMemoryError&) {
+      throw;  // says nothing about the backend
     } catch (const std::exception& error) {
       const std::string text = error.what();
       refusals += std::string("; ") + backend->name() + ": " + text.substr(0, text.find('\n'));
