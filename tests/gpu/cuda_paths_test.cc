@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "worker/engine/attention/attention_backend.h"
+#include "worker/engine/attention/device_moment.h"
 #include "worker/engine/attention/ulysses_attention.h"
 #include "worker/engine/comm/solo.h"
 #include "worker/engine/loss/head_loss.h"
@@ -153,19 +155,18 @@ struct AttentionCase {
 
 // `qkv`, `d_out` -> out, d_qkv of packed documents, by one backend.
 std::pair<at::Tensor, at::Tensor> Attend(const AttentionCase& c, const std::string& backend, const at::Tensor& qkv,
-                                         const at::Tensor& d_out) {
+                                         const at::Tensor& d_out,
+                                         const DocumentStarts& documents = {0, 70, 71, 200, 256}) {
   const auto solo = MakeSoloCommunicator();
   UlyssesAttention attention(plan::HeadPlan(c.query_heads, c.kv_heads, 1), c.head_dim, *solo, backend);
-  const DocumentStarts documents = {0, 70, 71, 200, 256};
   AttentionState state;
   const at::Tensor out = attention.Forward(qkv, documents, /*keep_qkv=*/false, state).clone();
   return {out, attention.Backward(d_out, qkv, documents, state)};
 }
 
 TEST_P(CudaPathsTest, AttentionBackendsOverPackedDocuments) {
-  const std::vector<std::string> backends = fp32()
-                                                ? std::vector<std::string>{"reference", "auto"}
-                                                : std::vector<std::string>{"reference", "cudnn", "cuda_flash", "auto"};
+  std::vector<std::string> backends = {"reference", "cuda_efficient", "auto"};
+  if (!fp32()) backends.insert(backends.end(), {"cudnn", "cuda_flash"});
   for (const AttentionCase& shape :
        {AttentionCase{"", 8, 2, 64}, AttentionCase{"", 9, 3, 64}, AttentionCase{"", 4, 4, 128}}) {
     const at::Tensor qkv = Random({256, shape.query_heads + 2 * shape.kv_heads, shape.head_dim});
@@ -178,6 +179,57 @@ TEST_P(CudaPathsTest, AttentionBackendsOverPackedDocuments) {
       ExpectNear(gpu_d_qkv, d_qkv, what + ": gradients", 2);
     }
   }
+}
+
+// What "auto" takes depends on the documents: one, few, and too many for cudnn; one backend object meets them all.
+TEST_P(CudaPathsTest, AutoAttentionOverAnyDocuments) {
+  const AttentionCase c{"", 4, 2, 64};
+  const at::Tensor qkv = Random({256, 8, 64}), d_out = Random({256, 4, 64});
+  const auto solo = MakeSoloCommunicator();
+  UlyssesAttention attention(plan::HeadPlan(4, 2, 1), 64, *solo, "auto");
+  const std::vector<DocumentStarts> sequences = {
+      {0, 256}, {0, 100, 100, 256}, {0, 1, 3, 6, 10, 15, 256}, {0, 33, 256}, {0, 256}};
+  for (const DocumentStarts& documents : sequences) {
+    const std::string what = std::to_string(documents.size() - 1) + " documents";
+    const auto [out, d_qkv] = Attend(c, "reference", qkv, d_out, documents);
+    AttentionState state;
+    ExpectNear(attention.Forward(OnGpu(qkv), documents, /*keep_qkv=*/true, state), out, what + ": output");
+    ExpectNear(attention.Backward(OnGpu(d_out), at::Tensor(), documents, state), d_qkv, what + ": gradients", 2);
+  }
+}
+
+// The log-sum-exp every backend keeps is the same, whatever its kernel's layout.
+TEST_P(CudaPathsTest, LogSumExpOfEveryBackend) {
+  const DocumentStarts documents = {0, 70, 71, 200, 256};
+  const HeadGroups groups = LocalHeadGroups(plan::HeadPlan(6, 2, 1), 0);
+  const at::Tensor qkv = Random({256, 10, 64});
+  at::Tensor out = torch::empty({256, 6, 64}), lse = torch::empty({6, 256});
+  MakeReferenceAttention()->Forward(QkvHeads::Of(qkv, 6, 2), groups, documents, 0.125, out, lse);
+  const at::Tensor gpu_qkv = OnGpu(qkv);
+  for (const std::string backend : {"cuda_efficient", "cudnn", "cuda_flash"}) {
+    if (fp32() && backend != "cuda_efficient") continue;
+    at::Tensor gpu_out = OnGpu(out), gpu_lse = AsFloatOnGpu(torch::full({6, 256}, 77.0));
+    MakeAttentionBackend(backend, gpu_out, groups)
+        ->Forward(QkvHeads::Of(gpu_qkv, 6, 2), groups, documents, 0.125, gpu_out, gpu_lse);
+    ExpectNear(gpu_lse, lse, backend, fp32() ? 1.0 : 0.1);
+  }
+}
+
+// Events: the second moment is behind the work, though nothing waited for it.
+TEST_P(CudaPathsTest, DeviceMomentsMeasureTheDevicesWork) {
+  const at::Device device(at::kCUDA, 0);
+  const at::Tensor a = OnGpu(Random({4096, 4096}));
+  a.matmul(a);
+  torch::cuda::synchronize();
+  const DeviceMoment begin(device);
+  for (int i = 0; i < 4; ++i) a.matmul(a);
+  const DeviceMoment half(device);
+  for (int i = 0; i < 4; ++i) a.matmul(a);
+  const DeviceMoment end(device);
+  end.Wait();
+  EXPECT_GT(half.SecondsSince(begin), 0);
+  EXPECT_GT(end.SecondsSince(half), 0);
+  EXPECT_NEAR(end.SecondsSince(begin), half.SecondsSince(begin) + end.SecondsSince(half), 1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, CudaPathsTest, testing::Values(at::kFloat, at::kBFloat16),

@@ -5,6 +5,7 @@
 
 #include "tests/worker/engine/attention/expected_attention.h"
 #include "worker/engine/attention/cpu_blocked.h"
+#include "worker/engine/attention/cuda_auto.h"
 #include "worker/engine/errors.h"
 
 namespace ithaca::engine {
@@ -162,6 +163,17 @@ TEST(AttentionBackendTest, CpuBlockedInBfloat16IsAtLeastAsCloseAsFlash) {
   EXPECT_LT(RelativeError(blocked.d_qkv_THD, expected.d_qkv_THD), 5e-3);
 }
 
+TEST(CudnnLengthsTest, TakesFewDocumentsOfFewLengths) {
+  CudnnLengths lengths;
+  EXPECT_TRUE(lengths.Take({0, 100}));
+  EXPECT_TRUE(lengths.Take({0, 60, 60, 100}));           // 60 and 40; an empty document is none
+  EXPECT_FALSE(lengths.Take({0, 10, 20, 30, 40, 100}));  // five documents
+  EXPECT_FALSE(lengths.Take({0, 30, 100}));              // 30 and 70 would be the fourth and fifth length
+  EXPECT_TRUE(lengths.Take({0, 30, 60, 100}));           // what was refused is not remembered: 30 is the fourth
+  EXPECT_FALSE(lengths.Take({0, 99}));
+  EXPECT_TRUE(lengths.Take({0, 100}));
+}
+
 TEST(AttentionBackendTest, WhatABackendCannotDoItRefusesByName) {
   const HeadGroups groups = LocalHeadGroups(plan::HeadPlan(2, 1, 1), 0);
   const at::Tensor sample = at::zeros({4, 2, 8});
@@ -177,6 +189,7 @@ TEST(AttentionBackendTest, WhatABackendCannotDoItRefusesByName) {
   EXPECT_EQ(message("auto"), "");
   EXPECT_THAT(message("cudnn"), HasSubstr("'cudnn' does not run on cpu"));
   EXPECT_THAT(message("cuda_flash"), HasSubstr("'cuda_flash' does not run on cpu"));
+  EXPECT_THAT(message("cuda_efficient"), HasSubstr("'cuda_efficient' does not run on cpu"));
   EXPECT_THAT(message("eager"), HasSubstr("no attention backend 'eager'"));
   const Case c{2, 1, 8, {0, 4}};
   const at::Tensor doubles = at::zeros({4, 4, 8}, at::kDouble);
