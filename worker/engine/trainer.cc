@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "worker/engine/errors.h"
+#include "worker/engine/memory/host_cache.h"
 #include "worker/engine/optim/gradient_norm.h"
 
 namespace ithaca::engine {
@@ -43,6 +44,7 @@ Trainer::Trainer(const TrainerContext& context)
 void Trainer::LoadWeights(const WeightFiles& files) {
   parameters_.Load(files);
   optimizer_.CopyMasterFromWeights();
+  TrimHostCache();
 }
 
 plan::ExitCode Trainer::Train() {
@@ -55,6 +57,7 @@ plan::ExitCode Trainer::Train() {
     const StepReport report = Step();
     if (context_.mesh.world().rank() == 0) context_.events.Emit("step", ToJson(report));
     if (checkpoint_agreed_ || (save_every > 0 && steps_done_ % save_every == 0)) Save();
+    if (stop_agreed_) continue;  // who asked wants the state saved, and soon
     if (evaluate_every > 0 && (steps_done_ % evaluate_every == 0 || steps_done_ == total_steps)) Evaluate();
   }
   if (last_saved_step_ != steps_done_) Save();

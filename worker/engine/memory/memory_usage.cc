@@ -10,6 +10,8 @@
 #include <sstream>
 #include <string>
 
+#include "worker/engine/memory/host_cache.h"
+
 namespace ithaca::engine {
 namespace {
 
@@ -73,8 +75,9 @@ int64_t HostMemoryLimit() {
 
 void ConfigureHostAllocator() {
   mallopt(M_ARENA_MAX, 1);
-  mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);  // the most glibc takes
-  mallopt(M_TRIM_THRESHOLD, 1024 * 1024 * 1024);
+  mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+  mallopt(M_TRIM_THRESHOLD, 8 * 1024 * 1024);
+  InstallHostCache();
 }
 
 }  // namespace ithaca::engine

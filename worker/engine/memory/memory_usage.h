@@ -24,8 +24,8 @@ MemoryUsage CurrentMemoryUsage(at::Device device);
 // Total and available memory of the host in bytes, cgroup limits included.
 int64_t HostMemoryLimit();
 
-// Has glibc keep freed blocks of up to 32 MiB in one arena, so that what a layer allocates and frees is not mapped and
-// cleared anew every time; larger ones go back at once. Call first in main.
+// Tensors come from the host cache (host_cache.h); what glibc frees otherwise goes back at once, from one arena, so
+// that resident memory is what the plan says. Call first in main.
 void ConfigureHostAllocator();
 
 }  // namespace ithaca::engine
