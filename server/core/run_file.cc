@@ -40,7 +40,9 @@ v1::CoordinatorMessage StopOf(const JobRecord& job) {
   v1::Stop& stop = *message.mutable_stop();
   stop.set_reason(job.job.reason());
   stop.set_grace_seconds(absl::ToInt64Seconds(absl::Ceil(job.stop_grace, absl::Seconds(1))));
-  stop.set_save(job.job.reason() == v1::JOB_REASON_PAUSE_REQUESTED || job.job.reason() == v1::JOB_REASON_RUN_TIMEOUT);
+  const bool cancelled = job.job.reason() == v1::JOB_REASON_CANCEL_REQUESTED;
+  stop.set_save(job.job.reason() == v1::JOB_REASON_PAUSE_REQUESTED || job.job.reason() == v1::JOB_REASON_RUN_TIMEOUT ||
+                (cancelled && job.stop_grace > absl::ZeroDuration()));
   return message;
 }
 

@@ -99,6 +99,17 @@ TEST_F(LifecycleTest, CancelWorksInEveryState) {
   EXPECT_EQ(cluster_.Get(done).state(), v1::JOB_STATE_SUCCEEDED) << "what has ended stays as it is";
 }
 
+TEST_F(LifecycleTest, ACancelledJobSavesFirst) {
+  const std::string id = cluster_.Submit(cluster_.FakeJob("saves", 2, 10, {{"actions", {WaitAt(3, "never")}}}));
+  ASSERT_TRUE(WaitFor([&] { return cluster_.Get(id).progress().step() == 3; }));
+  EXPECT_TRUE(cluster_.Cancel(id, 600).ok());
+  ASSERT_TRUE(cluster_.WaitForState(id, v1::JOB_STATE_CANCELLED));
+  const v1::Job job = cluster_.Get(id);
+  ASSERT_EQ(job.checkpoints_size(), 1);
+  EXPECT_EQ(job.checkpoints(0).step(), 3);
+  EXPECT_TRUE(NoProcessesLeft());
+}
+
 TEST_F(LifecycleTest, FiveMistakesComeBackInOneAnswer) {
   v1::JobSpec spec = cluster_.FakeJob("right", 1, 1, {});
   spec.set_name("Not A Label");

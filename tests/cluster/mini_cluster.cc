@@ -150,9 +150,10 @@ v1::Job MiniCluster::Get(const std::string& id) {
   return job;
 }
 
-grpc::Status MiniCluster::Cancel(const std::string& id) {
+grpc::Status MiniCluster::Cancel(const std::string& id, std::optional<int> grace_seconds) {
   v1::CancelJobRequest request;
   request.set_job_id(id);
+  if (grace_seconds) request.mutable_grace_period()->set_seconds(*grace_seconds);
   v1::Job job;
   return stub_->CancelJob(Context().get(), request, &job);
 }

@@ -54,7 +54,8 @@ class MiniCluster {
   v1::JobSpec FakeJob(const std::string& name, int ranks, int steps, const nlohmann::json& script);
   std::string Submit(const v1::JobSpec& spec);
   v1::Job Get(const std::string& id);
-  grpc::Status Cancel(const std::string& id);
+  // Without `grace_seconds`, the service's own default.
+  grpc::Status Cancel(const std::string& id, std::optional<int> grace_seconds = std::nullopt);
   // Waits for the state; false when it does not come, or a terminal one comes instead.
   bool WaitForState(const std::string& id, v1::JobState state);
   // Every step that StreamMetrics gives of the job, in order.

@@ -168,6 +168,25 @@ TEST_F(ReconcilerTest, CancelOfARunningJobStopsThenKills) {
   EXPECT_EQ(service_.Get(id).state(), v1::JOB_STATE_CANCELLED);
 }
 
+TEST_F(ReconcilerTest, ACancelledJobIsAskedToSaveUnlessItGetsNoTime) {
+  const std::string with_time = Running(SpecFor(2));
+  ASSERT_TRUE(service_.registry.Cancel(with_time, absl::Seconds(20)).ok());
+  service_.Settle();
+  ASSERT_TRUE(link_->Last(Kind::kStop).has_value());
+  EXPECT_TRUE(link_->Last(Kind::kStop)->stop().save());
+  EXPECT_EQ(link_->Last(Kind::kStop)->stop().grace_seconds(), 20);
+  service_.Exit(with_time, 0, 75);
+  service_.Exit(with_time, 1, 75);
+  service_.Done(with_time);
+  service_.Settle();
+  EXPECT_EQ(service_.Get(with_time).state(), v1::JOB_STATE_CANCELLED);
+
+  const std::string at_once = Running(SpecFor(2));
+  ASSERT_TRUE(service_.registry.Cancel(at_once, absl::ZeroDuration()).ok());
+  service_.Settle();
+  EXPECT_FALSE(link_->Last(Kind::kStop)->stop().save());
+}
+
 TEST_F(ReconcilerTest, CancelWorksWhileStarting) {
   const std::string id = service_.Create(SpecFor(2)).id();
   service_.Settle();
