@@ -160,6 +160,7 @@ absl::StatusOr<History::Piece<v1::StreamMetricsResponse>> History::ReadMetrics(c
   if (!cursor.empty()) {
     ASSIGN_OR_RETURN(position, MetricsCursor::Parse(cursor));
   }
+  if (position.attempt > std::max(extent.newest, 1)) return BadCursor();
   int64_t superseded = std::numeric_limits<int64_t>::max();  // steps from here on were done again
   for (int later = position.attempt + 1; later <= extent.newest; ++later) {
     ASSIGN_OR_RETURN(const int64_t first, FirstStep(files_, {job_id, later}));

@@ -100,13 +100,13 @@ TEST_F(HistoryTest, OfAStepDoneTwiceTheNewestAttemptCounts) {
 }
 
 TEST_F(HistoryTest, MalformedCursorsAreRefused) {
-  for (const char* cursor : {"x", "1", "1.-5", "0.0", "1.2.3", "1.x"}) {
+  for (const char* cursor : {"x", "1", "1.-5", "0.0", "1.2.3", "1.x", "2.0", "2147483647.0", "2147483648.0"}) {
     EXPECT_EQ(service_.history.ReadMetrics(job_id_, cursor, 10).status().code(), absl::StatusCode::kInvalidArgument)
         << cursor;
   }
   v1::StreamLogsRequest request;
   request.set_job_id(job_id_);
-  for (const char* cursor : {"x", "1", "1;x", "1;0:-1", "-1;", "9;"}) {
+  for (const char* cursor : {"x", "1", "1;x", "1;0:-1", "-1;", "9;", "2147483647;"}) {
     EXPECT_EQ(service_.history.ReadLogs(request, cursor).status().code(), absl::StatusCode::kInvalidArgument) << cursor;
   }
 }
