@@ -6,6 +6,7 @@
 #include "client/exit_code.h"
 #include "proto/errors.h"
 #include "proto/grpc_status.h"
+#include "proto/message_limits.h"
 #include "proto/status_macros.h"
 
 namespace ithaca::client {
@@ -61,7 +62,7 @@ std::string ErrorText(const absl::Status& status, const std::string& server) {
 Client::Client(std::string server, OutputFormat output, Terminal& terminal)
     : server_(std::move(server)), output_(output), terminal_(terminal) {
   grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(64 << 20);
+  arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 60 * 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);

@@ -20,6 +20,26 @@ using nlohmann::json;
 
 constexpr size_t kMaxModelConfigBytes = 1 << 20;
 
+// Assignments carry it, and it is read back by ParseJobFile. Names the part of the job that takes most.
+void CheckSize(const json& run, FieldMistakes& mistakes) {
+  const auto size = [](const json& part) { return part.dump(2, ' ', false, json::error_handler_t::replace).size(); };
+  const size_t total = size(run);
+  if (total <= kMaxJobFileBytes) return;
+  std::string field;
+  size_t most = 0;
+  for (const auto& [section, parts] : run.items()) {
+    const json& named = parts.is_object() ? parts : json::object({{"", parts}});
+    for (const auto& [key, part] : named.items()) {
+      if (size(part) <= most) continue;
+      most = size(part);
+      field = key.empty() ? section : absl::StrCat(section, ".", key);
+    }
+  }
+  mistakes.push_back({field, 0,
+                      absl::StrCat("makes the job too large: it is ", total, " bytes as run.json and may have ",
+                                   kMaxJobFileBytes, "; write fewer, such as one path with a glob")});
+}
+
 void AddProblems(const plan::Problems& problems, const std::string& prefix, FieldMistakes& mistakes) {
   for (const plan::Problem& problem : problems) {
     const std::string field = problem.path.empty() || prefix.empty() ? absl::StrCat(prefix, problem.path)
@@ -171,8 +191,10 @@ absl::StatusOr<Admission> Admit(const v1::JobSpec& spec, const std::string& mode
                                 const std::vector<Node>& nodes) {
   FieldMistakes mistakes = ValidateJobSpec(spec);
   plan::Problems problems;
-  const plan::RunConfig config = plan::ParseRunConfig(ToRunJson(spec), problems);
+  const json run = ToRunJson(spec);
+  const plan::RunConfig config = plan::ParseRunConfig(run, problems);
   AddProblems(problems, "", mistakes);
+  if (mistakes.empty()) CheckSize(run, mistakes);
   const v1::DeviceKind device = DeviceOf(spec, nodes);
   Admission admission;
   if (mistakes.empty()) admission.plan = MakePlan(spec, config, model_config_json, device, nodes, mistakes);

@@ -13,13 +13,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "proto/message_limits.h"
 #include "proto/status_macros.h"
 
 namespace ithaca {
 namespace {
-
-// A model's config.json may be 1 MiB and a worker's batch 3 MiB; the rest is room for what surrounds them.
-constexpr int kMaxMessageBytes = 8 << 20;
 
 absl::StatusOr<std::string> ReadPem(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

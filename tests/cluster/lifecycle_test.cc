@@ -8,6 +8,7 @@
 #include <fstream>
 #include <numeric>
 
+#include "absl/strings/str_cat.h"
 #include "proto/errors.h"
 #include "proto/grpc_status.h"
 #include "tests/cluster/mini_cluster.h"
@@ -108,6 +109,27 @@ TEST_F(LifecycleTest, ACancelledJobSavesFirst) {
   ASSERT_EQ(job.checkpoints_size(), 1);
   EXPECT_EQ(job.checkpoints(0).step(), 3);
   EXPECT_TRUE(NoProcessesLeft());
+}
+
+TEST_F(LifecycleTest, AJobWithManyDocumentsIsStartedAndOneWithTooManyRefused) {
+  v1::JobSpec spec = cluster_.FakeJob("many", 1, 2, {});
+  const auto add = [&](int documents) {
+    for (int i = 0; i < documents; ++i) {
+      spec.mutable_data()->add_train()->set_path(cluster_.path(absl::StrCat("a-document-with-a-long-name-", i)));
+    }
+  };
+  add(5000);
+  EXPECT_TRUE(cluster_.WaitForState(cluster_.Submit(spec), v1::JOB_STATE_SUCCEEDED));
+  add(20000);
+  v1::CreateJobRequest request;
+  *request.mutable_job_spec() = spec;
+  grpc::ClientContext context;
+  v1::Job job;
+  const grpc::Status status = cluster_.jobs().CreateJob(&context, request, &job);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const FieldMistakes mistakes = MistakesOf(FromGrpcStatus(status));
+  ASSERT_EQ(mistakes.size(), 1u);
+  EXPECT_EQ(mistakes[0].field, "data.train");
 }
 
 TEST_F(LifecycleTest, FiveMistakesComeBackInOneAnswer) {

@@ -11,6 +11,7 @@ from ithaca_client.errors import from_rpc_error
 from ithaca_client.job_file import job_spec
 
 _MODEL_CONFIG_LIMIT = 1 << 20
+_CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 16 << 20)]
 
 
 class Client:
@@ -20,7 +21,7 @@ class Client:
         """server: "HOST:PORT", by default ITHACA_SERVER, else 127.0.0.1:7070. channel: used instead, for TLS.
         timeout: seconds a call may take; streams have none."""
         server = server or os.environ.get("ITHACA_SERVER") or "127.0.0.1:7070"
-        self._channel = channel or grpc.insecure_channel(server, options=[("grpc.enable_http_proxy", 0)])
+        self._channel = channel or grpc.insecure_channel(server, options=_CHANNEL_OPTIONS)
         self._stub = job_service_pb2_grpc.JobServiceStub(self._channel)
         self._timeout = timeout
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "proto/errors.h"
+#include "proto/job_file.h"
 #include "tests/server/core/service_fixture.h"
 #include "worker/plan/run_config.h"
 
@@ -87,6 +88,17 @@ TEST(Admit, AnUnsupportedModelIsNamed) {
   const absl::Status status = Admit(SpecFor(2), R"({"model_type":"mamba"})", kNodes).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("mamba"));
+}
+
+TEST(Admit, AJobThatIsTooLargeForAnAssignmentIsRefusedAndItsLargestFieldNamed) {
+  v1::JobSpec spec = SpecFor(2);
+  while (ToRunJson(spec).dump(2).size() <= kMaxJobFileBytes) {
+    ASSERT_TRUE(Admit(spec, "", kNodes).ok());
+    for (int i = 0; i < 5000; ++i) spec.mutable_data()->add_train()->set_path("/data/a-document-with-a-long-name.txt");
+  }
+  const absl::Status status = Admit(spec, "", kNodes).status();
+  EXPECT_EQ(ReasonOf(status), "INVALID_FIELDS");
+  EXPECT_THAT(FieldsOf(status), testing::ElementsAre("data.train"));
 }
 
 TEST(Admit, RanksAndSlotsMustAgree) {

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "proto/message_limits.h"
 #include "tests/fakes/fake_coordinator.h"
 #include "tests/fakes/temporary_directory.h"
 #include "tests/fakes/wait_for.h"
@@ -38,7 +39,8 @@ class AgentTest : public ::testing::Test {
   void StartWorker(int ranks, int steps, const json& script, absl::Duration peer_grace = absl::Seconds(60)) {
     std::ofstream(directory_.path() + "/fake_engine.json") << script.dump();
     v1::Assignment assignment;
-    assignment.set_run_json(json({{"model", {{"path", directory_.path()}}}, {"training", {{"steps", steps}}}}).dump());
+    const json run = {{"name", padding_}, {"model", {{"path", directory_.path()}}}, {"training", {{"steps", steps}}}};
+    assignment.set_run_json(run.dump());
     assignment.set_world_size(ranks);
     for (int rank = 0; rank < ranks; ++rank) {
       v1::RankAssignment* one = assignment.add_ranks();
@@ -84,6 +86,7 @@ class AgentTest : public ::testing::Test {
 
   fakes::TemporaryDirectory directory_;
   std::string engine_;
+  std::string padding_;  // of the assignment
   std::unique_ptr<FakeCoordinator> coordinator_;
   std::thread thread_;
   absl::Status result_;
@@ -182,6 +185,13 @@ TEST_F(AgentTest, StopKillsEnginesThatIgnoreItOnceTheGraceIsOver) {
   coordinator_->SendToAll(stop);
   EXPECT_TRUE(Join().ok());
   EXPECT_EQ(coordinator_->heard().exits.at(0)[0].signal(), SIGKILL);
+}
+
+TEST_F(AgentTest, AnAssignmentAsLargeAsTheCoordinatorMaySendArrives) {
+  padding_ = std::string(kMaxMessageBytes - 4096, 'x');
+  StartWorker(1, 3, json::object());
+  EXPECT_TRUE(Join().ok());
+  EXPECT_THAT(Steps(), ElementsAre(1, 2, 3));
 }
 
 TEST_F(AgentTest, AFencedWorkerEndsItsEnginesAndItself) {
