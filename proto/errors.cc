@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "google/rpc/error_details.pb.h"
+#include "proto/shortened.h"
 
 namespace ithaca {
 namespace {
@@ -15,13 +16,6 @@ namespace {
 // Details travel in HTTP/2 headers, which peers limit to 8 KiB.
 constexpr size_t kMaxViolationBytes = 2500;
 constexpr size_t kMaxFieldBytes = 300;
-
-std::string Shortened(const std::string& text) {
-  if (text.size() <= kMaxFieldBytes) return text;
-  size_t cut = kMaxFieldBytes;
-  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // not inside a UTF-8 sequence
-  return text.substr(0, cut) + "...";
-}
 
 template <typename Detail>
 std::string TypeUrl() {
@@ -59,8 +53,8 @@ absl::Status InvalidFields(const FieldMistakes& mistakes) {
   for (const FieldMistake& mistake : mistakes) {
     if (details.ByteSizeLong() > kMaxViolationBytes) break;  // the message still says how many there are
     auto& violation = *details.add_field_violations();
-    violation.set_field(Shortened(mistake.field));
-    violation.set_description(Shortened(mistake.message));
+    violation.set_field(Shortened(mistake.field, kMaxFieldBytes));
+    violation.set_description(Shortened(mistake.message, kMaxFieldBytes));
   }
   const std::string list = absl::StrJoin(
       mistakes, "; ", [](std::string* out, const FieldMistake& mistake) { out->append(ToString(mistake)); });

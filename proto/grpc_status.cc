@@ -5,21 +5,14 @@
 
 #include "absl/strings/cord.h"
 #include "google/rpc/status.pb.h"
+#include "proto/shortened.h"
 
 namespace ithaca {
 namespace {
 
 // HTTP/2 peers limit headers to 8 KiB by default, and gRPC sends message and details (which repeat it) as such.
-constexpr size_t kMaxMessageBytes = 2048;
+constexpr size_t kMaxStatusBytes = 2048;
 constexpr size_t kMaxDetailsBytes = 4096;
-
-std::string Shortened(absl::string_view message) {
-  std::string text(message);
-  if (text.size() <= kMaxMessageBytes) return text;
-  size_t cut = kMaxMessageBytes;
-  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // not inside a UTF-8 sequence
-  return text.substr(0, cut) + " ...";
-}
 
 }  // namespace
 
@@ -27,7 +20,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
-  const std::string message = Shortened(status.message());
+  const std::string message = Shortened(std::string(status.message()), kMaxStatusBytes);
   status.ForEachPayload([&details](absl::string_view type_url, const absl::Cord& payload) {
     google::protobuf::Any any;
     any.set_type_url(std::string(type_url));

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "google/protobuf/util/time_util.h"
+#include "proto/shortened.h"
 #include "worker/plan/exit_code.h"
 
 namespace ithaca {
@@ -20,6 +21,7 @@ using google::protobuf::util::TimeUtil;
 using plan::ExitCode;
 
 constexpr size_t kLogLines = 5;
+constexpr size_t kMaxQuoteBytes = 4 << 10;  // a cause is in every list the job is in
 
 struct ExitMeaning {
   ExitCode code;
@@ -65,13 +67,13 @@ std::string WordsOf(const std::string& failed_json) {
   const nlohmann::json failed = nlohmann::json::parse(failed_json, nullptr, /*allow_exceptions=*/false);
   if (!failed.is_object()) return "";
   const auto message = failed.find("message");
-  return message != failed.end() && message->is_string() ? message->get<std::string>() : "";
+  return message != failed.end() && message->is_string() ? Shortened(message->get<std::string>(), kMaxQuoteBytes) : "";
 }
 
 std::string LastLines(const std::string& log) {
   std::vector<std::string> lines = absl::StrSplit(log, '\n', absl::SkipWhitespace());
   if (lines.size() > kLogLines) lines.erase(lines.begin(), lines.end() - kLogLines);
-  return absl::StrJoin(lines, "\n");
+  return Shortened(absl::StrJoin(lines, "\n"), kMaxQuoteBytes);
 }
 
 Cause CauseOfSignal(int signal) {

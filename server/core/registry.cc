@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/errors.h"
 #include "proto/job_file.h"
+#include "proto/message_limits.h"
 #include "proto/status_macros.h"
 #include "server/core/admission.h"
 #include "server/core/job_edit.h"
@@ -102,13 +103,15 @@ absl::StatusOr<JobPage> Registry::List(int page_size, const std::string& page_to
     if (!absl::SimpleAtoi(position, &before)) return InvalidFields({{"page_token", 0, "is damaged"}});
   }
   JobPage page;
+  size_t bytes = 0;
   table_.ReadDown(before, [&](const JobEntry& entry) {
     if (!wanted.Matches(entry.record.job)) return true;
-    if (static_cast<int>(page.jobs.size()) == size) {
+    if (static_cast<int>(page.jobs.size()) == size || bytes >= kPageBytes) {
       page.next_page_token = MakePageToken(question, absl::StrCat(before));
       return false;
     }
     page.jobs.push_back(Compose(entry));
+    bytes += page.jobs.back().ByteSizeLong();
     before = entry.record.sequence;
     return true;
   });

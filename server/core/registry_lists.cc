@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/util/time_util.h"
 #include "proto/errors.h"
+#include "proto/message_limits.h"
+#include "proto/shortened.h"
 #include "proto/status_macros.h"
 #include "server/core/list_filter.h"
 #include "server/core/registry.h"
@@ -19,6 +21,7 @@ using nlohmann::json;
 
 constexpr int kDefaultPage = 100;
 constexpr int kReadPage = 4096;
+constexpr size_t kMaxSentenceBytes = 4 << 10;  // the event itself goes along
 
 v1::Event FromState(const StateEvent& state) {
   v1::Event event;
@@ -67,7 +70,7 @@ v1::Event FromEngine(int attempt, const EngineEventRecord& record) {
     return event;
   }
   event.set_kind(Text(parsed, "event"));
-  event.set_message(Sentence(event.kind(), record.rank, parsed));
+  event.set_message(Shortened(Sentence(event.kind(), record.rank, parsed), kMaxSentenceBytes));
   const auto time = parsed.find("time");
   if (time != parsed.end() && time->is_number()) {
     const double seconds = std::clamp(time->get<double>(), 0.0, 2.5e11);
@@ -85,12 +88,14 @@ absl::StatusOr<size_t> Start(const std::string& question, const std::string& pag
   return start;
 }
 
-// Items [start, start + size) of `all`, and the token of what follows.
+// Items [start, start + size) of `all`, fewer if they are large, and the token of what follows.
 template <typename Item>
 std::pair<std::vector<Item>, std::string> Cut(std::vector<Item> all, size_t start, int size,
                                               const std::string& question) {
   const size_t begin = std::min(start, all.size());
-  const size_t end = std::min(begin + size, all.size());
+  const size_t most = std::min(begin + size, all.size());
+  size_t end = begin;
+  for (size_t bytes = 0; end < most && bytes < kPageBytes; ++end) bytes += all[end].ByteSizeLong();
   std::vector<Item> page(std::make_move_iterator(all.begin() + begin), std::make_move_iterator(all.begin() + end));
   return {std::move(page), end < all.size() ? MakePageToken(question, absl::StrCat(end)) : ""};
 }

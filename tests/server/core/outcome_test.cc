@@ -68,6 +68,16 @@ TEST(CauseOfExit, QuotesTheEngineAndTheEndOfItsLog) {
             "last log lines:\ntwo\nthree\nfour\nfive\nsix");
 }
 
+TEST(CauseOfExit, QuotesNoMoreThanAListCanCarry) {
+  v1::EngineExit exit = ExitOf(0, 11);
+  exit.set_failed_json(R"({"event":"failed","message":")" + std::string(1 << 20, 'm') + R"("})");
+  exit.set_last_log(std::string(1 << 20, 'l') + "\n");
+  const std::string message = CauseOfExit(exit, "n1").message;
+  EXPECT_LT(message.size(), 10000u);
+  EXPECT_THAT(message, HasSubstr(std::string(4000, 'm')));
+  EXPECT_THAT(message, HasSubstr(std::string(4000, 'l')));
+}
+
 TEST(CauseOfExit, GuessesTheOutOfMemoryKiller) {
   EXPECT_EQ(CauseOfExit(ExitOf(1, 0, SIGKILL), "n2").message,
             "rank 1 on n2 was killed (SIGKILL), perhaps by the kernel's out-of-memory killer");

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/errors.h"
+#include "proto/message_limits.h"
 #include "server/store/memory_store.h"
 #include "tests/server/core/service_fixture.h"
 
@@ -116,6 +117,52 @@ TEST_F(RegistryTest, ListPagesNewestFirstWithoutGapsOrRepeats) {
   } while (!token.empty());
   EXPECT_EQ(pages, 3);
   EXPECT_THAT(names, ElementsAre("job-6", "job-5", "job-4", "job-3", "job-2", "job-1", "job-0"));
+}
+
+TEST_F(RegistryTest, APageOfLargeJobsFitsIntoAMessage) {
+  v1::JobSpec spec = SpecFor(1);
+  const std::string document = "/data/" + std::string(200, 'x');
+  for (int i = 0; i < 3500; ++i) spec.mutable_data()->add_train()->set_path(document);
+  std::set<std::string> ids;
+  for (int i = 0; i < 12; ++i) ids.insert(service_.Create(spec).id());
+  std::string token;
+  do {
+    const auto page = registry_.List(100, token, "");
+    ASSERT_TRUE(page.ok()) << page.status();
+    ASSERT_FALSE(page->jobs.empty());
+    size_t bytes = 0;
+    for (const v1::Job& job : page->jobs) {
+      bytes += job.ByteSizeLong();
+      EXPECT_EQ(ids.erase(job.id()), 1u);
+    }
+    EXPECT_LT(bytes, static_cast<size_t>(kMaxMessageBytes));
+    token = page->next_page_token;
+  } while (!token.empty());
+  EXPECT_TRUE(ids.empty());
+}
+
+TEST_F(RegistryTest, APageOfLargeEventsFitsIntoAMessage) {
+  const v1::Job job = service_.Create(SpecFor(1));
+  service_.Settle();
+  service_.Attach(job.id());
+  const std::string text(1 << 20, 'x');
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(service_.Report(job.id(), 0, R"({"event":"warning","message":")" + text + R"("})").ok());
+  }
+  int warnings = 0;
+  std::string token;
+  do {
+    const auto page = registry_.ListEvents(job.id(), 1000, token, absl::InfinitePast());
+    ASSERT_TRUE(page.ok()) << page.status();
+    size_t bytes = 0;
+    for (const v1::Event& event : page->events) {
+      bytes += event.ByteSizeLong();
+      warnings += event.kind() == "warning" ? 1 : 0;
+    }
+    EXPECT_LT(bytes, static_cast<size_t>(kMaxMessageBytes));
+    token = page->next_page_token;
+  } while (!token.empty());
+  EXPECT_EQ(warnings, 10);
 }
 
 TEST_F(RegistryTest, AFullLastPageHasNoToken) {
