@@ -22,7 +22,7 @@ AttemptView ViewAttempt(const JobEntry& entry) {
   view.all_ready = AllReady(live);
   view.all_ended = AllEnded(live);
   view.lost = AnyWorkerLost(live);
-  view.stop_sent = live.stop_time != absl::InfiniteFuture();
+  view.stop_sent = live.stop_time != absl::InfiniteFuture() && live.told_deadline <= entry.record.stop_deadline;
   view.kill_sent = live.kill_sent;
   if (const std::optional<Cause> failure = FailureOf(live)) {
     view.failed = true;

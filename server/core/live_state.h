@@ -50,9 +50,10 @@ struct LiveState {
   std::vector<WorkerLive> workers;                    // by node of the placement
   std::vector<CheckpointRecord> unsaved_checkpoints;  // reported, not committed yet
   std::optional<v1::Listening> rendezvous;
-  std::optional<Cause> reported_failure;          // that no exit explains: launch failed
-  absl::Time opened = absl::InfinitePast();       // when this coordinator took the attempt up
-  absl::Time stop_time = absl::InfiniteFuture();  // when the workers were told to stop; infinite: not yet
+  std::optional<Cause> reported_failure;              // that no exit explains: launch failed
+  absl::Time opened = absl::InfinitePast();           // when this coordinator took the attempt up
+  absl::Time stop_time = absl::InfiniteFuture();      // when the workers were first told to stop; infinite: not yet
+  absl::Time told_deadline = absl::InfiniteFuture();  // the deadline they were last told of
   bool kill_sent = false;
 };
 

@@ -227,7 +227,8 @@ absl::Status Reconciler::Carry(const std::string& job_id, const BeginStop& step)
 absl::Status Reconciler::Carry(const std::string& job_id, const SendStop&) {
   std::vector<WorkerProcess> out_of_reach;
   RETURN_IF_ERROR(WithOpen(job_id, [&](JobEntry& entry) {
-    entry.live.stop_time = clock_.Now();
+    entry.live.stop_time = std::min(entry.live.stop_time, clock_.Now());
+    entry.live.told_deadline = entry.record.stop_deadline;
     for (size_t node = 0; node < entry.live.workers.size(); ++node) {
       const WorkerLive& worker = entry.live.workers[node];
       const WorkerProcess& process = entry.newest()->workers[node];

@@ -31,18 +31,22 @@ absl::StatusOr<v1::Job> IfSameSpec(absl::StatusOr<v1::Job> job, const v1::JobSpe
                    {{"job_id", job->id()}});
 }
 
-// Turns a job that may still run into one that is being, or has been, cancelled.
+// Turns a job that may still run into one that is being, or has been, cancelled. One that is being cancelled may be
+// given less time, but not more.
 absl::Status ApplyCancel(JobChange& change, absl::Duration grace, absl::Time now) {
   v1::Job& job = change.job.job;
-  if (IsTerminal(job.state()) ||
-      (job.state() == v1::JOB_STATE_STOPPING && job.reason() == v1::JOB_REASON_CANCEL_REQUESTED)) {
+  const absl::Time deadline = now + grace + kKillSlack;
+  const bool sooner = deadline < change.job.stop_deadline;
+  const bool cancelling = job.state() == v1::JOB_STATE_STOPPING && job.reason() == v1::JOB_REASON_CANCEL_REQUESTED;
+  if (IsTerminal(job.state()) || (cancelling && !sooner)) {
     change.unchanged = true;
     return absl::OkStatus();
   }
   if (HoldsSlots(job.state())) {
-    const absl::Time deadline = now + grace + kKillSlack;
-    change.job.stop_deadline = std::min(change.job.stop_deadline, deadline);
-    change.job.stop_grace = grace;
+    if (sooner) {
+      change.job.stop_deadline = deadline;
+      change.job.stop_grace = grace;
+    }
     job.set_state(v1::JOB_STATE_STOPPING);
   } else {
     SetEnd(job, v1::JOB_STATE_CANCELLED, now);

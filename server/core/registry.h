@@ -58,8 +58,9 @@ class Registry {
   // Newest first. `filter`: see list_filter.h. A page token is good only with the filter it came from.
   absl::StatusOr<JobPage> List(int page_size, const std::string& page_token, const std::string& filter);
   // QUEUED, BACKOFF, PAUSED: CANCELLED at once. STARTING, RUNNING: STOPPING, and the reconciler goes on from there;
-  // STOPPING because of a failure or pause: now because of the cancel. Terminal: returned as it is. `grace` is what the
-  // engines get before they are killed, at most 1 h; nothing: 10 s.
+  // STOPPING because of a failure or pause: now because of the cancel. STOPPING because of a cancel with a later end:
+  // told again, with less time. Terminal: returned as it is. `grace` is what the engines get before they are killed, at
+  // most 1 h; nothing: 10 s.
   absl::StatusOr<v1::Job> Cancel(const std::string& job_id, std::optional<absl::Duration> grace);
   // Only terminal jobs: FAILED_PRECONDITION reason JOB_NOT_TERMINAL. ABORTED reason ETAG_MISMATCH if an etag is given
   // that is not the stored one.

@@ -111,6 +111,27 @@ TEST_F(LifecycleTest, ACancelledJobSavesFirst) {
   EXPECT_TRUE(NoProcessesLeft());
 }
 
+TEST_F(LifecycleTest, ACancelWithoutTimeKillsEvenWhatAnEarlierCancelLetLive) {
+  const json deaf = {{"at_step", 1}, {"do", "ignore_sigterm"}};
+  const json hang = {{"at_step", 2}, {"do", "hang"}};
+  const auto hanging = [&](const std::string& name) {
+    const std::string id = cluster_.Submit(cluster_.FakeJob(name, 2, 10, {{"actions", {deaf, hang}}}));
+    EXPECT_TRUE(WaitFor([&] { return cluster_.Get(id).progress().step() == 2; }));
+    return id;
+  };
+  const std::string at_once = hanging("at-once");
+  EXPECT_TRUE(cluster_.Cancel(at_once, 0).ok());
+  ASSERT_TRUE(cluster_.WaitForState(at_once, v1::JOB_STATE_CANCELLED));
+  EXPECT_EQ(cluster_.Get(at_once).checkpoints_size(), 0);
+
+  const std::string patient = hanging("patient");
+  EXPECT_TRUE(cluster_.Cancel(patient, 3600).ok());
+  EXPECT_EQ(cluster_.Get(patient).state(), v1::JOB_STATE_STOPPING);
+  EXPECT_TRUE(cluster_.Cancel(patient, 0).ok());
+  EXPECT_TRUE(cluster_.WaitForState(patient, v1::JOB_STATE_CANCELLED));
+  EXPECT_TRUE(NoProcessesLeft());
+}
+
 TEST_F(LifecycleTest, AJobWithManyDocumentsIsStartedAndOneWithTooManyRefused) {
   v1::JobSpec spec = cluster_.FakeJob("many", 1, 2, {});
   const auto add = [&](int documents) {

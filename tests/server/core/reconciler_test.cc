@@ -187,6 +187,29 @@ TEST_F(ReconcilerTest, ACancelledJobIsAskedToSaveUnlessItGetsNoTime) {
   EXPECT_FALSE(link_->Last(Kind::kStop)->stop().save());
 }
 
+TEST_F(ReconcilerTest, ACancelWithLessTimeIsPassedOnAndOneWithMoreIsNot) {
+  const std::string id = Running(SpecFor(2));
+  ASSERT_TRUE(service_.registry.Cancel(id, absl::Minutes(10)).ok());
+  service_.Settle();
+  const size_t told = link_->messages.size();
+  const std::string etag = service_.Get(id).etag();
+  ASSERT_TRUE(service_.registry.Cancel(id, absl::Minutes(20)).ok());
+  service_.Settle();
+  EXPECT_EQ(link_->messages.size(), told);
+  EXPECT_EQ(service_.Get(id).etag(), etag);
+
+  ASSERT_TRUE(service_.registry.Cancel(id, absl::ZeroDuration()).ok());
+  service_.Settle();
+  EXPECT_EQ(link_->messages.size(), told + 1) << "once more, and only once";
+  EXPECT_EQ(link_->Last(Kind::kStop)->stop().grace_seconds(), 0);
+  EXPECT_FALSE(link_->Last(Kind::kStop)->stop().save());
+  EXPECT_TRUE(launcher_.killed.empty());
+  clock_.Advance(absl::Seconds(5));
+  service_.Settle();
+  EXPECT_EQ(launcher_.killed.size(), 1u) << "the deadline is the new one";
+  EXPECT_EQ(service_.Get(id).state(), v1::JOB_STATE_CANCELLED);
+}
+
 TEST_F(ReconcilerTest, CancelWorksWhileStarting) {
   const std::string id = service_.Create(SpecFor(2)).id();
   service_.Settle();
