@@ -1,6 +1,9 @@
 #include "client/client.h"
 
 #include <chrono>
+#include <fstream>
+#include <sstream>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "client/exit_code.h"
@@ -12,8 +15,10 @@
 namespace ithaca::client {
 namespace {
 
+constexpr char kDraining[] = "DRAINING";
 constexpr std::chrono::seconds kCallDeadline(30);
 constexpr std::chrono::minutes kReconnectDeadline(5);
+constexpr std::chrono::milliseconds kReconnectPause(200);  // while a coordinator goes down, it still answers
 
 }  // namespace
 
@@ -85,8 +90,24 @@ void Client::SetDeadline(grpc::ClientContext& context) {
 
 absl::Status Client::Translate(const grpc::Status& status) { return FromGrpcStatus(status); }
 
+bool Client::Connect() {
+  const auto deadline = std::chrono::system_clock::now() + kCallDeadline;
+  grpc_connectivity_state state = channel_->GetState(/*try_to_connect=*/true);
+  while (state == GRPC_CHANNEL_IDLE || state == GRPC_CHANNEL_CONNECTING) {
+    if (!channel_->WaitForStateChange(state, deadline)) return false;
+    state = channel_->GetState(/*try_to_connect=*/true);
+  }
+  return state == GRPC_CHANNEL_READY;
+}
+
+bool Client::IsInterruption(const absl::Status& status) {
+  if (absl::IsUnavailable(status)) return ReasonOf(status).empty() || ReasonOf(status) == kDraining;
+  return absl::IsCancelled(status);
+}
+
 bool Client::WaitForServer() {
   terminal_.err << "lost the coordinator at " << server_ << "; waiting for it to come back" << std::endl;
+  std::this_thread::sleep_for(kReconnectPause);
   return channel_->WaitForConnected(std::chrono::system_clock::now() + kReconnectDeadline);
 }
 

@@ -46,13 +46,15 @@ class Client {
     return response;
   }
 
-  // Reads a server stream to its end and hands every message to `receive`. When the connection breaks after the first
-  // message, waits for the coordinator to come back and goes on at the cursor.
+  // Reads a server stream to its end and hands every message to `receive`. When a coordinator that was there goes away,
+  // waits for it to come back and goes on at the cursor. An error that it answered with is final.
   template <typename Request, typename Response, typename Receive>
   absl::Status Follow(std::unique_ptr<grpc::ClientReader<Response>> (v1::JobService::Stub::*method)(
                           grpc::ClientContext*, const Request&),
                       Request request, Receive receive) {
+    bool reached = false;
     while (true) {
+      reached = Connect() || reached;
       grpc::ClientContext context;
       auto reader = (stub().*method)(&context, request);
       Response response;
@@ -61,7 +63,7 @@ class Client {
         receive(response);
       }
       const absl::Status status = Translate(reader->Finish());
-      if (!absl::IsUnavailable(status) || request.cursor().empty() || !WaitForServer()) return status;
+      if (!reached || !IsInterruption(status) || !WaitForServer()) return status;
     }
   }
 
@@ -71,6 +73,10 @@ class Client {
  private:
   static void SetDeadline(grpc::ClientContext& context);
   static absl::Status Translate(const grpc::Status& status);
+  // Whether the coordinator can be reached: connects unless that is done, and gives up at the first failure.
+  bool Connect();
+  // The stream was cut, not answered: the connection is lost, or the coordinator is going down. Nothing here cancels.
+  static bool IsInterruption(const absl::Status& status);
   // Says so and waits, at most a few minutes. False: it did not come back.
   bool WaitForServer();
 

@@ -102,8 +102,11 @@ grpc::Status JobServiceImpl::ListCheckpoints(grpc::ServerContext*, const v1::Lis
 }
 
 grpc::Status JobServiceImpl::MayGoOn(const grpc::ServerContext& context) const {
-  if (context.IsCancelled()) return grpc::Status::CANCELLED;
-  if (!draining_) return grpc::Status::OK;
+  return draining_ || context.IsCancelled() ? Interrupted() : grpc::Status::OK;
+}
+
+grpc::Status JobServiceImpl::Interrupted() const {
+  if (!draining_) return grpc::Status::CANCELLED;  // its client is gone
   return ToGrpcStatus(MakeError(absl::StatusCode::kUnavailable, "DRAINING",
                                 "The coordinator is shutting down; training goes on. Come back with the cursor."));
 }
@@ -121,7 +124,7 @@ grpc::Status JobServiceImpl::WatchJob(grpc::ServerContext* context, const v1::Wa
       *response.mutable_job() = std::move((*change)->job);
       cursor = (*change)->cursor;
       response.set_cursor(cursor);
-      if (!writer->Write(response)) return grpc::Status::CANCELLED;
+      if (!writer->Write(response)) return Interrupted();
       if (IsTerminal(response.job().state())) return grpc::Status::OK;
       continue;
     }
@@ -141,7 +144,7 @@ grpc::Status JobServiceImpl::StreamLogs(grpc::ServerContext* context, const v1::
     auto piece = history_.ReadLogs(*request, cursor);
     if (!piece.ok()) return ToGrpcStatus(piece.status());
     for (const v1::StreamLogsResponse& response : piece->responses) {
-      if (!writer->Write(response)) return grpc::Status::CANCELLED;
+      if (!writer->Write(response)) return Interrupted();
     }
     cursor = piece->cursor;
     if (!piece->at_end) continue;
@@ -159,7 +162,7 @@ grpc::Status JobServiceImpl::StreamMetrics(grpc::ServerContext* context, const v
     auto piece = history_.ReadMetrics(request->job_id(), cursor, kMetricsPerRead);
     if (!piece.ok()) return ToGrpcStatus(piece.status());
     for (const v1::StreamMetricsResponse& response : piece->responses) {
-      if (!writer->Write(response)) return grpc::Status::CANCELLED;
+      if (!writer->Write(response)) return Interrupted();
     }
     cursor = piece->cursor;
     if (!piece->at_end) continue;

@@ -46,8 +46,10 @@ class JobServiceImpl final : public v1::JobService::Service {
   grpc::Status CheckpointJob(grpc::ServerContext*, const v1::CheckpointJobRequest*, v1::Job*) override;
 
  private:
-  // OK while a stream may go on; CANCELLED when its client is gone, UNAVAILABLE while draining.
+  // OK while a stream may go on, else why it does not.
   grpc::Status MayGoOn(const grpc::ServerContext& context) const;
+  // Why a stream ends early: UNAVAILABLE while draining, whatever else has happened; CANCELLED when its client is gone.
+  grpc::Status Interrupted() const;
 
   Registry& registry_;
   History& history_;

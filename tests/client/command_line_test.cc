@@ -179,6 +179,30 @@ TEST_F(CommandLineTest, WatchGoesOnAtTheCursorAfterALostConnection) {
   EXPECT_THAT(err_.str(), HasSubstr("lost the coordinator"));
 }
 
+TEST_F(CommandLineTest, WatchGoesOnHoweverTheCoordinatorCutIt) {
+  for (const absl::Status& cut :
+       {absl::CancelledError("CANCELLED"), MakeError(absl::StatusCode::kUnavailable, "DRAINING", "shutting down")}) {
+    for (const int after : {0, 1}) {
+      service_.watch = {MakeJob("j-1", v1::JOB_STATE_RUNNING), MakeJob("j-1", v1::JOB_STATE_SUCCEEDED)};
+      service_.break_with = cut;
+      service_.break_watch_after = after;
+      EXPECT_EQ(Run({"watch", "j-1"}), 0) << cut << " after " << after;
+      EXPECT_EQ(out_.str(), "j-1  book  RUNNING\nj-1  book  SUCCEEDED\n");
+    }
+  }
+}
+
+TEST_F(CommandLineTest, FollowedLogsGoOnEvenIfNothingHadComeYet) {
+  service_.break_logs = 2;
+  service_.logs.emplace_back().set_data("hello\n");
+  EXPECT_EQ(Run({"logs", "-f", "j-1", "--rank", "0"}), 0);
+  EXPECT_EQ(out_.str(), "hello\n");
+}
+
+TEST_F(CommandLineTest, AnUnreachableCoordinatorIsNotWaitedFor) {
+  for (const char* verb : {"watch", "logs", "metrics"}) EXPECT_EQ(RunOn("127.0.0.1:1", {verb, "j-1"}), 6) << verb;
+}
+
 TEST_F(CommandLineTest, WatchOnATerminalDrawsOverItself) {
   interactive_ = true;
   service_.watch = {MakeJob("j-1", v1::JOB_STATE_RUNNING), MakeJob("j-1", v1::JOB_STATE_SUCCEEDED)};

@@ -81,7 +81,7 @@ grpc::Status FakeJobService::WatchJob(grpc::ServerContext*, const v1::WatchJobRe
   for (int i = Position(request->cursor()); i < static_cast<int>(watch.size()); ++i) {
     if (break_watch_after == i) {
       break_watch_after = -1;
-      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "going away");
+      return ToGrpcStatus(break_with);
     }
     v1::WatchJobResponse response;
     *response.mutable_job() = watch[i];
@@ -104,6 +104,7 @@ grpc::Status FakeJobService::StreamMetrics(grpc::ServerContext*, const v1::Strea
 grpc::Status FakeJobService::StreamLogs(grpc::ServerContext*, const v1::StreamLogsRequest* request,
                                         grpc::ServerWriter<v1::StreamLogsResponse>* writer) {
   logs_request = *request;
+  if (break_logs-- > 0) return ToGrpcStatus(break_with);
   for (const v1::StreamLogsResponse& chunk : logs) writer->Write(chunk);
   return grpc::Status::OK;
 }

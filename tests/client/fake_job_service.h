@@ -29,6 +29,8 @@ class FakeJobService final : public v1::JobService::Service {
   std::vector<v1::Event> events;                   // what ListEvents knows
   absl::Status fail;                               // if not OK, every call answers this
   std::atomic<int> break_watch_after = -1;         // WatchJob breaks once after so many messages
+  absl::Status break_with = absl::UnavailableError("going away");
+  std::atomic<int> break_logs = 0;  // so many times, StreamLogs breaks before its first message
 
   // Counters.
   std::vector<v1::CreateJobRequest> created;
