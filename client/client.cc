@@ -32,6 +32,7 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kNotFound:
       return ExitCode::kNotFound;
     case absl::StatusCode::kUnavailable:
+      return ReasonOf(status).empty() || ReasonOf(status) == kDraining ? ExitCode::kUnreachable : ExitCode::kError;
     case absl::StatusCode::kDeadlineExceeded:
       return ExitCode::kUnreachable;
     case absl::StatusCode::kFailedPrecondition:
@@ -45,7 +46,7 @@ ExitCode ExitCodeOf(const absl::Status& status) {
 
 std::string ErrorText(const absl::Status& status, const std::string& server) {
   const std::string message(status.message());
-  if (absl::IsUnavailable(status)) {
+  if (absl::IsUnavailable(status) && ReasonOf(status).empty()) {
     // gRPC tells the story of every address tried; its last clause is the cause.
     const size_t cause = message.rfind(": ");
     return absl::StrCat("the coordinator at ", server, " cannot be reached (",

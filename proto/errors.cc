@@ -67,7 +67,7 @@ absl::Status InvalidFields(const FieldMistakes& mistakes) {
 
 std::string ReasonOf(const absl::Status& status) {
   const auto info = DetailOf<google::rpc::ErrorInfo>(status);
-  return info ? info->reason() : "";
+  return info && info->domain() == kErrorDomain ? info->reason() : "";
 }
 
 FieldMistakes MistakesOf(const absl::Status& status) {

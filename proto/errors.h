@@ -19,7 +19,7 @@ absl::Status MakeError(absl::StatusCode code, const std::string& reason, const s
 // INVALID_ARGUMENT with all mistakes in one google.rpc.BadRequest, reason INVALID_FIELDS; the message names them, too.
 absl::Status InvalidFields(const FieldMistakes& mistakes);
 
-// The reason of a status made by MakeError or received over gRPC; empty if it has none.
+// The reason of a status made by MakeError or received over gRPC; empty if it has none of our domain.
 std::string ReasonOf(const absl::Status& status);
 
 // The mistakes of a status made by InvalidFields or received over gRPC. Lines are 0.

@@ -78,6 +78,8 @@ class AttemptFiles {
   virtual void Close(const AttemptKey& key) = 0;
   // Removes the job's attempts; a `checkpoints` directory in it stays.
   virtual absl::Status RemoveJob(const std::string& job_id) = 0;
+  // Ids of the jobs that have attempts here; only directories that are named as a coordinator names them.
+  virtual absl::StatusOr<std::vector<std::string>> StoredJobs() = 0;
 };
 
 }  // namespace ithaca

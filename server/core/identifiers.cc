@@ -25,6 +25,11 @@ std::string JobIds::Next(absl::Time now) {
   return id;
 }
 
+bool IsJobId(const std::string& text) {
+  return text.size() == 1 + kTimeDigits + kRandomDigits && text[0] == 'j' &&
+         text.find_first_not_of(kDigits, 1) == std::string::npos;
+}
+
 std::string NewToken() {
   std::random_device random;
   std::string token;

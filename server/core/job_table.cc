@@ -29,6 +29,17 @@ bool Has(const std::vector<CheckpointRecord>& checkpoints, const CheckpointRecor
   return std::ranges::any_of(checkpoints, [&](const CheckpointRecord& old) { return SameCheckpoint(old, wanted); });
 }
 
+// A deletion that failed, or was cut short, between the rows and the files left these. A store that knows no job is
+// more likely a new one beside old files than one whose jobs were all deleted: then nothing is removed.
+absl::Status RemoveOrphans(const std::map<std::string, JobEntry>& jobs, AttemptFiles& files) {
+  if (jobs.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<std::string> stored, files.StoredJobs());
+  for (const std::string& id : stored) {
+    if (!jobs.contains(id)) (void)files.RemoveJob(id);  // the next start tries again
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 AttemptRecord* JobEntry::newest() { return attempts.empty() ? nullptr : &attempts.rbegin()->second; }
@@ -54,7 +65,7 @@ absl::Status JobTable::Recover() {
   for (auto& [id, entry] : jobs_) {
     if (HoldsSlots(entry.record.job.state())) RETURN_IF_ERROR(Replay(entry));
   }
-  return absl::OkStatus();
+  return RemoveOrphans(jobs_, files_);
 }
 
 absl::Status JobTable::Replay(JobEntry& entry) {

@@ -71,7 +71,7 @@ class JobTable {
  public:
   JobTable(Store& store, AttemptFiles& files, const Clock& clock, std::vector<Node> nodes);
 
-  // Loads what is stored and rebuilds the live state of open attempts from their files. Once, before all else.
+  // Loads what is stored, rebuilds the live state of open attempts, removes files of deleted jobs. Before all else.
   absl::Status Recover();
 
   // --- Reading -------------------------------------------------------------------------------------------------------

@@ -142,7 +142,12 @@ absl::Status Registry::Delete(const std::string& job_id, const std::string& etag
     }
     return absl::OkStatus();
   }));
-  return files_.RemoveJob(job_id);
+  const absl::Status removed = files_.RemoveJob(job_id);
+  if (removed.ok()) return removed;
+  return MakeError(removed.code(), "FILES_LEFT",
+                   absl::StrCat("job ", job_id, " is deleted, but files of it are left until the coordinator starts ",
+                                "again: ", std::string(removed.message())),
+                   {{"job_id", job_id}});
 }
 
 absl::StatusOr<std::optional<Registry::Change>> Registry::NextChange(const std::string& job_id,

@@ -63,7 +63,7 @@ class Registry {
   // most 1 h; nothing: 10 s.
   absl::StatusOr<v1::Job> Cancel(const std::string& job_id, std::optional<absl::Duration> grace);
   // Only terminal jobs: FAILED_PRECONDITION reason JOB_NOT_TERMINAL. ABORTED reason ETAG_MISMATCH if an etag is given
-  // that is not the stored one.
+  // that is not the stored one. Reason FILES_LEFT: deleted, but its files could not be removed; the next start does it.
   absl::Status Delete(const std::string& job_id, const std::string& etag);
 
   // Changes of state and what engines reported, steps and evaluations excepted, oldest first.

@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "proto/status_macros.h"
 #include "server/store/event_lines.h"
+#include "server/store/storage_error.h"
 
 namespace ithaca {
 namespace {
@@ -22,9 +23,10 @@ namespace {
 absl::Status FileError(int error, const std::string& doing, const std::string& path) {
   const std::string message = absl::StrCat("cannot ", doing, " ", path);
   if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
-    return absl::ResourceExhaustedError(absl::StrCat(message, ": the disk, quota or file size limit is full"));
+    return StorageError(absl::StatusCode::kResourceExhausted,
+                        absl::StrCat(message, ": the disk, quota or file size limit is full"));
   }
-  return absl::UnavailableError(std::string(absl::ErrnoToStatus(error, message).message()));
+  return StorageError(absl::StatusCode::kUnavailable, std::string(absl::ErrnoToStatus(error, message).message()));
 }
 
 }  // namespace

@@ -8,7 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/status_macros.h"
+#include "server/core/identifiers.h"
 #include "server/store/event_lines.h"
+#include "server/store/storage_error.h"
 
 namespace ithaca {
 namespace {
@@ -32,8 +34,14 @@ class ReadOnlyFile {
 absl::Status FilesystemError(const std::error_code& error, const std::string& doing,
                              const std::filesystem::path& path) {
   const std::string message = absl::StrCat("cannot ", doing, " ", path.string(), ": ", error.message());
-  return error == std::errc::no_space_on_device ? absl::ResourceExhaustedError(message)
-                                                : absl::UnavailableError(message);
+  return StorageError(
+      error == std::errc::no_space_on_device ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable,
+      message);
+}
+
+absl::Status ReadError(int error, const std::string& what) {
+  return StorageError(absl::StatusCode::kUnavailable,
+                      absl::StrCat("cannot read ", what, ": ", std::generic_category().message(error)));
 }
 
 }  // namespace
@@ -84,7 +92,7 @@ absl::StatusOr<EventPage> DiskAttemptFiles::ReadEvents(const AttemptKey& key, Ev
                                                        int max_events) {
   const ReadOnlyFile opened(Directory(key) / EventFileName(file));
   if (opened.fd() < 0) {
-    if (errno != ENOENT) return absl::ErrnoToStatus(errno, "cannot read an attempt's events");
+    if (errno != ENOENT) return ReadError(errno, "an attempt's events");
     EventPage none;
     none.next_position = position;
     return none;
@@ -97,14 +105,14 @@ absl::StatusOr<std::string> DiskAttemptFiles::ReadLog(const AttemptKey& key, int
   const ReadOnlyFile opened(Directory(key) / LogFileName(rank));
   if (opened.fd() < 0) {
     if (errno == ENOENT) return std::string();
-    return absl::ErrnoToStatus(errno, "cannot read a log");
+    return ReadError(errno, "a log");
   }
   std::string data(static_cast<size_t>(max_bytes), '\0');
   ssize_t count = 0;
   do {
     count = ::pread(opened.fd(), data.data(), data.size(), offset);
   } while (count < 0 && errno == EINTR);
-  if (count < 0) return absl::ErrnoToStatus(errno, "cannot read a log");
+  if (count < 0) return ReadError(errno, "a log");
   data.resize(static_cast<size_t>(count));
   return data;
 }
@@ -128,6 +136,19 @@ absl::Status DiskAttemptFiles::RemoveJob(const std::string& job_id) {
   if (error) return FilesystemError(error, "remove", JobDirectory(job_id));
   std::filesystem::remove(JobDirectory(job_id), error);  // stays while it holds checkpoints
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> DiskAttemptFiles::StoredJobs() {
+  std::vector<std::string> ids;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(root_ / "jobs", error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    std::error_code ignored;  // what cannot be looked into has nothing to remove
+    if (IsJobId(name) && std::filesystem::is_directory(entry->path() / "attempts", ignored)) ids.push_back(name);
+  }
+  if (error && error != std::errc::no_such_file_or_directory) return FilesystemError(error, "list", root_ / "jobs");
+  return ids;
 }
 
 }  // namespace ithaca

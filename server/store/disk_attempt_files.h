@@ -32,6 +32,7 @@ class DiskAttemptFiles : public AttemptFiles {
   absl::StatusOr<std::vector<int>> LogRanks(const AttemptKey& key) override;
   void Close(const AttemptKey& key) override;
   absl::Status RemoveJob(const std::string& job_id) override;
+  absl::StatusOr<std::vector<std::string>> StoredJobs() override;
 
  private:
   std::filesystem::path Directory(const AttemptKey& key) const;

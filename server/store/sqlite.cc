@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/status_macros.h"
+#include "server/store/storage_error.h"
 
 namespace ithaca {
 namespace {
@@ -32,18 +33,19 @@ absl::Status SqliteError(sqlite3* connection, const std::string& doing) {
   const std::string message = absl::StrCat(doing, ": ", sqlite3_errmsg(connection));
   switch (code & 0xff) {
     case SQLITE_FULL:
-      return absl::ResourceExhaustedError(message);
+      return StorageError(absl::StatusCode::kResourceExhausted, message);
     case SQLITE_IOERR:
       return RanOutOfSpace(connection)
-                 ? absl::ResourceExhaustedError(absl::StrCat(message, " (the disk, quota or file size limit is full)"))
-                 : absl::UnavailableError(message);
+                 ? StorageError(absl::StatusCode::kResourceExhausted,
+                                absl::StrCat(message, " (the disk, quota or file size limit is full)"))
+                 : StorageError(absl::StatusCode::kUnavailable, message);
     case SQLITE_CONSTRAINT:
-      return absl::AlreadyExistsError(message);
+      return StorageError(absl::StatusCode::kAlreadyExists, message);
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-      return absl::DataLossError(message);
+      return StorageError(absl::StatusCode::kDataLoss, message);
     default:
-      return absl::UnavailableError(message);
+      return StorageError(absl::StatusCode::kUnavailable, message);
   }
 }
 
@@ -53,7 +55,7 @@ absl::StatusOr<SqliteConnection> OpenSqlite(const std::filesystem::path& path) {
   const int result = sqlite3_open_v2(path.c_str(), &raw, flags, nullptr);
   SqliteConnection connection(raw);
   const std::string doing = absl::StrCat("cannot open ", path.string());
-  if (raw == nullptr) return absl::UnavailableError(doing);
+  if (raw == nullptr) return StorageError(absl::StatusCode::kUnavailable, doing);
   if (result != SQLITE_OK) return SqliteError(raw, doing);
   sqlite3_extended_result_codes(raw, 1);
   sqlite3_busy_timeout(raw, 5000);
@@ -61,7 +63,7 @@ absl::StatusOr<SqliteConnection> OpenSqlite(const std::filesystem::path& path) {
                                         "PRAGMA journal_mode=WAL;"
                                         "PRAGMA synchronous=FULL;"
                                         "PRAGMA foreign_keys=ON;");
-  if (!prepared.ok()) return absl::Status(prepared.code(), absl::StrCat(doing, ": ", std::string(prepared.message())));
+  if (!prepared.ok()) return StorageError(prepared.code(), absl::StrCat(doing, ": ", std::string(prepared.message())));
   return connection;
 }
 

@@ -203,6 +203,14 @@ TEST_F(CommandLineTest, AnUnreachableCoordinatorIsNotWaitedFor) {
   for (const char* verb : {"watch", "logs", "metrics"}) EXPECT_EQ(RunOn("127.0.0.1:1", {verb, "j-1"}), 6) << verb;
 }
 
+TEST_F(CommandLineTest, WhatTheCoordinatorItselfSaysIsNotTakenForSilence) {
+  service_.fail = MakeError(absl::StatusCode::kUnavailable, "STORAGE_FAILED", "cannot write /state/state.db");
+  EXPECT_EQ(Run({"delete", "j-1"}), 1);
+  EXPECT_EQ(err_.str(), "ithaca: cannot write /state/state.db\n");
+  EXPECT_EQ(Run({"watch", "j-1"}), 1) << "it is not asked again either";
+  EXPECT_EQ(service_.watch_cursors.size(), 1u);
+}
+
 TEST_F(CommandLineTest, WatchOnATerminalDrawsOverItself) {
   interactive_ = true;
   service_.watch = {MakeJob("j-1", v1::JOB_STATE_RUNNING), MakeJob("j-1", v1::JOB_STATE_SUCCEEDED)};

@@ -216,6 +216,29 @@ TEST_P(RecoveryTest, ADeletedJobStaysAway) {
   EXPECT_FALSE(service_->table.FindRequest("", "r1").has_value());
 }
 
+TEST_P(RecoveryTest, WhatADeletionLeftBehindIsRemovedAndNothingElse) {
+  const std::string kept = Running();
+  const auto jobs = directory_.path() / "jobs";
+  const std::string gone = "j0k2v9c3m1x7tq4";
+  std::filesystem::create_directories(jobs / gone / "attempts/1");
+  std::filesystem::create_directories(jobs / "j0k2v9c3m1x7tq5/attempts/1");
+  std::filesystem::create_directories(jobs / "j0k2v9c3m1x7tq5/checkpoints/step-00000001");
+  std::filesystem::create_directories(jobs / "of-somebody-else/attempts/1");
+  Restart();
+  EXPECT_FALSE(std::filesystem::exists(jobs / gone));
+  EXPECT_FALSE(std::filesystem::exists(jobs / "j0k2v9c3m1x7tq5/attempts"));
+  EXPECT_TRUE(std::filesystem::exists(jobs / "j0k2v9c3m1x7tq5/checkpoints/step-00000001"));
+  EXPECT_TRUE(std::filesystem::exists(jobs / "of-somebody-else/attempts/1"));
+  EXPECT_TRUE(std::filesystem::exists(jobs / kept / "attempts/1/run.json"));
+}
+
+TEST_P(RecoveryTest, AStoreThatKnowsNoJobRemovesNoFiles) {
+  const auto attempts = directory_.path() / "jobs/j0k2v9c3m1x7tq4/attempts";
+  std::filesystem::create_directories(attempts);
+  Restart();
+  EXPECT_TRUE(std::filesystem::exists(attempts));
+}
+
 INSTANTIATE_TEST_SUITE_P(Stores, RecoveryTest, testing::Values("memory", "sqlite"),
                          [](const auto& info) { return info.param; });
 

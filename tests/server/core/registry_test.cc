@@ -10,6 +10,7 @@
 #include "proto/errors.h"
 #include "proto/message_limits.h"
 #include "server/store/memory_store.h"
+#include "tests/server/core/hooked_files.h"
 #include "tests/server/core/service_fixture.h"
 
 namespace ithaca {
@@ -225,6 +226,19 @@ TEST_F(RegistryTest, DeleteRemovesTheFilesButNotTheCheckpoints) {
   ASSERT_TRUE(registry_.Delete(job.id(), "").ok());
   EXPECT_FALSE(std::filesystem::exists(home / "attempts"));
   EXPECT_TRUE(std::filesystem::exists(home / "checkpoints/step-00000010"));
+}
+
+TEST_F(RegistryTest, FilesThatCouldNotBeRemovedAreSaid) {
+  HookedFiles files(service_.files);
+  files.fail_remove = absl::UnavailableError("the disk is away");
+  Registry registry(service_.table, files, clock_);
+  const v1::Job job = service_.Create(SpecFor(1));
+  ASSERT_TRUE(registry.Cancel(job.id(), std::nullopt).ok());
+  const absl::Status status = registry.Delete(job.id(), "");
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonOf(status), "FILES_LEFT");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("is deleted, but files of it are left"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("the disk is away"));
 }
 
 TEST_F(RegistryTest, WatchGivesASnapshotThenOnlyChanges) {

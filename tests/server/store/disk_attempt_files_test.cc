@@ -6,6 +6,7 @@
 #include <csignal>
 #include <fstream>
 
+#include "proto/errors.h"
 #include "tests/server/core/service_fixture.h"
 
 namespace ithaca {
@@ -97,6 +98,8 @@ TEST_F(DiskAttemptFilesTest, AFullDiskIsAClearErrorAndNothingIsHalfWritten) {
   std::signal(SIGXFSZ, old_handler);
   EXPECT_EQ(event.code(), absl::StatusCode::kResourceExhausted) << event;
   EXPECT_EQ(log.code(), absl::StatusCode::kResourceExhausted) << log;
+  EXPECT_EQ(ReasonOf(event), "STORAGE_FULL");
+  EXPECT_EQ(ReasonOf(log), "STORAGE_FULL");
   EXPECT_EQ(Events().size(), 1u);
   EXPECT_EQ(*files_->ReadLog(kKey, 0, 0, 1000), "abc");
   // Once there is room, the worker sends it again.
@@ -107,6 +110,7 @@ TEST_F(DiskAttemptFilesTest, AFullDiskIsAClearErrorAndNothingIsHalfWritten) {
 TEST_F(DiskAttemptFilesTest, ADirectoryThatCannotBeMadeIsAnError) {
   std::ofstream(directory_.path() / "jobs") << "a file is in the way";
   EXPECT_EQ(files_->MakeDirectory(kKey).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonOf(files_->MakeDirectory(kKey).status()), "STORAGE_FAILED");
   EXPECT_FALSE(files_->AppendEvent(kKey, EventFile::kEvents, {0, 0, kReady}).ok());
 }
 
