@@ -1,6 +1,7 @@
 // ithacad: the coordinator. Flags -> options -> start -> wait -> drain.
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -41,6 +42,7 @@ sigset_t BlockStopSignals() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ::umask(0077);  // tokens, job files and logs are the owner's; workers and engines inherit it
   // Its own words about a port in use say less than ours.
   ::setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   ithaca::CoordinatorOptions options;

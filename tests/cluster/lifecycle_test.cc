@@ -132,6 +132,18 @@ TEST_F(LifecycleTest, ACancelWithoutTimeKillsEvenWhatAnEarlierCancelLetLive) {
   EXPECT_TRUE(NoProcessesLeft());
 }
 
+TEST_F(LifecycleTest, NothingInTheStateDirectoryIsForOthersToRead) {
+  const std::string id = cluster_.Submit(cluster_.FakeJob("private", 2, 10, {{"actions", {WaitAt(3, "never")}}}));
+  ASSERT_TRUE(WaitFor([&] { return cluster_.Get(id).progress().step() == 3; }));
+  int files = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(cluster_.path("state"))) {
+    const auto others = std::filesystem::perms::group_all | std::filesystem::perms::others_all;
+    EXPECT_EQ(entry.symlink_status().permissions() & others, std::filesystem::perms::none) << entry.path();
+    ++files;
+  }
+  EXPECT_GT(files, 5);
+}
+
 TEST_F(LifecycleTest, AJobWithManyDocumentsIsStartedAndOneWithTooManyRefused) {
   v1::JobSpec spec = cluster_.FakeJob("many", 1, 2, {});
   const auto add = [&](int documents) {
