@@ -87,6 +87,10 @@ absl::Status JobTable::Replay(JobEntry& entry) {
       }
     } while (!page.at_end);
   }
+  // Silence counts from now on.
+  for (RankLive& rank : entry.live.ranks) {
+    if (rank.ready) rank.last_heard = now;
+  }
   return absl::OkStatus();
 }
 

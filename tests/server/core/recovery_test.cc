@@ -239,6 +239,19 @@ TEST_P(RecoveryTest, AStoreThatKnowsNoJobRemovesNoFiles) {
   EXPECT_TRUE(std::filesystem::exists(attempts));
 }
 
+TEST_P(RecoveryTest, ARankThatSaysNothingAfterARestartHangs) {
+  const std::string id = Running();
+  Restart();
+  service_->Attach(id);
+  clock_.Advance(SchedulerOptions().hang_timeout - absl::Seconds(5));
+  service_->Settle();
+  EXPECT_EQ(service_->Get(id).state(), v1::JOB_STATE_RUNNING);
+  clock_.Advance(absl::Seconds(5));
+  service_->Settle();
+  EXPECT_EQ(service_->Get(id).state(), v1::JOB_STATE_STOPPING);
+  EXPECT_EQ(service_->Get(id).reason(), v1::JOB_REASON_HUNG);
+}
+
 INSTANTIATE_TEST_SUITE_P(Stores, RecoveryTest, testing::Values("memory", "sqlite"),
                          [](const auto& info) { return info.param; });
 
