@@ -20,6 +20,16 @@ constexpr std::chrono::seconds kCallDeadline(30);
 constexpr std::chrono::minutes kReconnectDeadline(5);
 constexpr std::chrono::milliseconds kReconnectPause(200);  // while a coordinator goes down, it still answers
 
+// Reads a PEM file; no path: nothing.
+absl::Status ReadPem(const std::string& path, std::string& text) {
+  if (path.empty()) return absl::OkStatus();
+  std::stringstream content;
+  content << std::ifstream(path, std::ios::binary).rdbuf();
+  text = content.str();
+  if (text.find("-----BEGIN") != std::string::npos) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat(path, " cannot be read or is not a PEM file"));
+}
+
 }  // namespace
 
 ExitCode ExitCodeOf(const absl::Status& status) {
@@ -65,14 +75,24 @@ std::string ErrorText(const absl::Status& status, const std::string& server) {
   return text;
 }
 
-Client::Client(std::string server, OutputFormat output, Terminal& terminal)
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const TlsFiles& files) {
+  if (files.ca.empty() && files.cert.empty() && files.key.empty()) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions tls;
+  RETURN_IF_ERROR(ReadPem(files.ca, tls.pem_root_certs));
+  RETURN_IF_ERROR(ReadPem(files.cert, tls.pem_cert_chain));
+  RETURN_IF_ERROR(ReadPem(files.key, tls.pem_private_key));
+  return grpc::SslCredentials(tls);
+}
+
+Client::Client(std::string server, std::shared_ptr<grpc::ChannelCredentials> credentials, OutputFormat output,
+               Terminal& terminal)
     : server_(std::move(server)), output_(output), terminal_(terminal) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 60 * 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  channel_ = grpc::CreateCustomChannel(server_, grpc::InsecureChannelCredentials(), arguments);
+  channel_ = grpc::CreateCustomChannel(server_, credentials, arguments);
   stub_ = v1::JobService::NewStub(channel_);
 }
 

@@ -21,12 +21,22 @@ struct Terminal {
   int columns = 100;
 };
 
+// PEM files of a connection with TLS; all empty: without.
+struct TlsFiles {
+  std::string ca;         // certificates to trust; empty: those of the system
+  std::string cert, key;  // what this side shows; both or none
+};
+
+// NOT_FOUND if a file cannot be read or holds no PEM.
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const TlsFiles& files);
+
 // The coordinator as the verbs see it: a channel, and calls that turn gRPC's answers into absl::Status. Owned by the
 // command line for one verb; used by one thread.
 class Client {
  public:
   // Connects lazily: an unreachable server shows as UNAVAILABLE in the first call.
-  Client(std::string server, OutputFormat output, Terminal& terminal);
+  Client(std::string server, std::shared_ptr<grpc::ChannelCredentials> credentials, OutputFormat output,
+         Terminal& terminal);
 
   const std::string& server() const { return server_; }
   OutputFormat output() const { return output_; }

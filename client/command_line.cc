@@ -6,6 +6,7 @@
 #include "client/help.h"
 #include "client/verbs.h"
 #include "proto/field_names.h"
+#include "proto/status_macros.h"
 
 namespace ithaca::client {
 namespace {
@@ -85,6 +86,16 @@ class CommandLine {
   void AddServer(CLI::App* verb) {
     verb->add_option("-s,--server", server_, "Coordinator; default ITHACA_SERVER, else 127.0.0.1:7070")
         ->type_name("HOST:PORT");
+    verb->add_option("--tls-ca", tls_.ca, "PEM certificates to trust; turns TLS on")
+        ->type_name("FILE")
+        ->envname("ITHACA_TLS_CA");
+    CLI::Option* cert = verb->add_option("--tls-cert", tls_.cert, "PEM certificate to show; needs --tls-key")
+                            ->type_name("FILE")
+                            ->envname("ITHACA_TLS_CERT");
+    CLI::Option* key =
+        verb->add_option("--tls-key", tls_.key, "PEM key to it")->type_name("FILE")->envname("ITHACA_TLS_KEY");
+    cert->needs(key);
+    key->needs(cert);
   }
 
   void AddOutput(CLI::App* verb) {
@@ -107,8 +118,9 @@ class CommandLine {
   // A verb that talks to the coordinator.
   void OnRun(CLI::App* verb, std::function<Outcome(Client&)> act) {
     verb->final_callback([this, act = std::move(act)] {
-      run_ = [this, act] {
-        Client client(server_, output_, terminal_);
+      run_ = [this, act]() -> Outcome {
+        ASSIGN_OR_RETURN(const auto credentials, MakeCredentials(tls_));
+        Client client(server_, credentials, output_, terminal_);
         return act(client);
       };
     });
@@ -194,6 +206,7 @@ class CommandLine {
 
   Terminal& terminal_;
   std::string server_;
+  TlsFiles tls_;
   OutputFormat output_ = OutputFormat::kTable;
   std::string job_;
   SubmitOptions submit_;

@@ -30,7 +30,9 @@ Exit codes:
   4  the job does not fit in memory    11  watch: the job was CANCELLED
 
 Environment:
-  ITHACA_SERVER  coordinator to talk to, HOST:PORT (default 127.0.0.1:7070)
+  ITHACA_SERVER   coordinator to talk to, HOST:PORT (default 127.0.0.1:7070)
+  ITHACA_TLS_CA, ITHACA_TLS_CERT, ITHACA_TLS_KEY
+                  PEM files of a coordinator with TLS, as --tls-ca, --tls-cert and --tls-key of a verb
 
 `ithaca VERB --help` explains a verb, with examples.)";
 

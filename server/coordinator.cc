@@ -37,12 +37,24 @@ namespace {
 constexpr absl::Duration kSeriesHold = absl::Minutes(5);
 // Streams end within a fifth of a second; the rest is for calls that wait for the disk.
 constexpr absl::Duration kDrainPatience = absl::Seconds(1);
-// A path that is longer does not fit a unix socket's address; workers then use the TCP port.
+// A path that is longer does not fit a unix socket's address; workers then use the TCP port, without TLS.
 constexpr size_t kMaxSocketPath = 100;
 
+// Path of the workers' socket; empty if it is too long for one.
+std::string WorkerSocket(const CoordinatorOptions& options) {
+  const std::string path = options.state_directory / "workers.sock";
+  return path.size() <= kMaxSocketPath ? path : "";
+}
+
 absl::Status CheckOptions(const CoordinatorOptions& options) {
-  RETURN_IF_ERROR(CheckExposure(options.listen, "--listen", !options.tls_cert_path.empty(), options.insecure_listen));
-  RETURN_IF_ERROR(CheckExposure(options.http, "--http", false, options.insecure_listen));
+  const bool has_tls = !options.tls_cert_path.empty();
+  RETURN_IF_ERROR(CheckGrpcExposure(options.listen, has_tls, options.insecure_listen));
+  RETURN_IF_ERROR(CheckHttpExposure(options.http, options.insecure_http));
+  if (has_tls && WorkerSocket(options).empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("With TLS the workers of this machine need a unix socket, whose path may have ", kMaxSocketPath,
+                     " characters: give a --state-dir shorter than ", options.state_directory.string(), "."));
+  }
   for (const std::filesystem::path& program : {options.worker_path, options.engine_path}) {
     if (::access(program.c_str(), X_OK) != 0) {
       return absl::FailedPreconditionError(
@@ -99,15 +111,6 @@ struct Coordinator::Parts {
   std::thread reconciling;
 };
 
-namespace {
-
-std::string WorkerSocket(const CoordinatorOptions& options) {
-  const std::string path = options.state_directory / "workers.sock";
-  return path.size() <= kMaxSocketPath ? path : "";
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const CoordinatorOptions& options) {
   RETURN_IF_ERROR(CheckOptions(options));
   ASSIGN_OR_RETURN(StateLock lock, StateLock::Take(options.state_directory));
@@ -135,7 +138,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const Coordinato
 
   LocalLauncher::Options launch{options.worker_path, options.engine_path,
                                 socket.empty() ? parts->rpc->address() : absl::StrCat("unix:", socket), options.host,
-                                socket.empty() ? options.tls_cert_path : ""};
+                                /*tls_ca_path=*/""};
   parts->launcher = std::make_unique<LocalLauncher>(std::move(launch), [&all] { all.table.Wake(); });
   parts->reconciler =
       std::make_unique<Reconciler>(parts->table, parts->files, *parts->launcher, Clock::Real(), Reconciler::Options{});

@@ -15,7 +15,7 @@ struct CoordinatorOptions {
   std::filesystem::path state_directory;
   ListenAddress listen{"127.0.0.1", 7070};
   ListenAddress http{"127.0.0.1", 9090};
-  bool insecure_listen = false;
+  bool insecure_listen = false, insecure_http = false;
   std::string tls_cert_path, tls_key_path, tls_client_ca_path;
   int cpu_slots = -1;  // -1: one if there is no GPU, else none
   std::filesystem::path worker_path, engine_path;

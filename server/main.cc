@@ -69,7 +69,8 @@ int main(int argc, char** argv) {
   app.add_option("--tls-client-ca", options.tls_client_ca_path,
                  "PEM certificates; callers must show one signed by these");
   app.add_flag("--insecure-listen", options.insecure_listen,
-               "Allow addresses that other machines can reach without TLS");
+               "Allow a --listen address that other machines can reach without TLS");
+  app.add_flag("--insecure-http", options.insecure_http, "Allow an --http address that other machines can reach");
   CLI11_PARSE(app, argc, argv);
 
   const auto refuse = [](const absl::Status& status) {

@@ -37,12 +37,20 @@ absl::StatusOr<ListenAddress> ParseListenAddress(const std::string& text) {
   return address;
 }
 
-absl::Status CheckExposure(const ListenAddress& address, const std::string& flag, bool has_tls, bool insecure_allowed) {
-  if (address.IsLoopback() || has_tls || insecure_allowed) return absl::OkStatus();
+absl::Status CheckGrpcExposure(const ListenAddress& address, bool has_tls, bool allowed) {
+  if (address.IsLoopback() || has_tls || allowed) return absl::OkStatus();
   return absl::FailedPreconditionError(
-      absl::StrCat(flag, " ", address.ToString(),
+      absl::StrCat("--listen ", address.ToString(),
                    " can be reached from other machines, and anyone there could run jobs: give "
                    "--tls-cert and --tls-key, or --insecure-listen if the network itself is guarded."));
+}
+
+absl::Status CheckHttpExposure(const ListenAddress& address, bool allowed) {
+  if (address.IsLoopback() || allowed) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("--http ", address.ToString(),
+                   " can be reached from other machines, and anyone there could read names, states and metrics of all "
+                   "jobs: give --insecure-http if they may."));
 }
 
 }  // namespace ithaca

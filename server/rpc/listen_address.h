@@ -20,8 +20,11 @@ struct ListenAddress {
 // INVALID_ARGUMENT with one sentence for anything else.
 absl::StatusOr<ListenAddress> ParseListenAddress(const std::string& text);
 
-// OK for a loopback address, or where the operator has said how the port is protected; else FAILED_PRECONDITION with
-// one sentence that says what to do. `flag` names the flag the address came from.
-absl::Status CheckExposure(const ListenAddress& address, const std::string& flag, bool has_tls, bool insecure_allowed);
+// OK for a loopback address, with TLS, or where the operator has said --insecure-listen; else FAILED_PRECONDITION with
+// one sentence that says what to do.
+absl::Status CheckGrpcExposure(const ListenAddress& address, bool has_tls, bool allowed);
+
+// The same for the HTTP port, which never has TLS and only shows: --insecure-http allows it.
+absl::Status CheckHttpExposure(const ListenAddress& address, bool allowed);
 
 }  // namespace ithaca

@@ -211,6 +211,14 @@ TEST_F(CommandLineTest, WhatTheCoordinatorItselfSaysIsNotTakenForSilence) {
   EXPECT_EQ(service_.watch_cursors.size(), 1u);
 }
 
+TEST_F(CommandLineTest, TlsFilesThatCannotBeUsedAreOneSentence) {
+  EXPECT_EQ(Run({"list", "--tls-ca", "/no/such.pem"}), 5);
+  EXPECT_EQ(err_.str(), "ithaca: /no/such.pem cannot be read or is not a PEM file\n");
+  EXPECT_EQ(Run({"list", "--tls-ca", JobFile()}), 5);
+  EXPECT_EQ(err_.str(), "ithaca: " + JobFile() + " cannot be read or is not a PEM file\n");
+  EXPECT_EQ(Run({"list", "--tls-cert", JobFile()}), 2);
+}
+
 TEST_F(CommandLineTest, WatchOnATerminalDrawsOverItself) {
   interactive_ = true;
   service_.watch = {MakeJob("j-1", v1::JOB_STATE_RUNNING), MakeJob("j-1", v1::JOB_STATE_SUCCEEDED)};

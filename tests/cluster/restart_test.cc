@@ -152,9 +152,11 @@ TEST_F(RestartTest, AddressesThatOthersCanReachNeedTlsOrAnExplicitWord) {
   const Ended grpc = cluster_.RunToEnd({"--listen", "0.0.0.0:0", "--http", "127.0.0.1:0"}, cluster_.path("other"));
   EXPECT_EQ(grpc.exit_code, 2);
   EXPECT_THAT(grpc.output, HasSubstr("--listen 0.0.0.0:0 can be reached from other machines"));
-  const Ended http = cluster_.RunToEnd({"--listen", "127.0.0.1:0", "--http", "[::]:0"}, cluster_.path("other"));
+  const Ended http =
+      cluster_.RunToEnd({"--listen", "127.0.0.1:0", "--http", "[::]:0", "--insecure-listen"}, cluster_.path("other"));
   EXPECT_EQ(http.exit_code, 2);
   EXPECT_THAT(http.output, HasSubstr("--http [::]:0 can be reached from other machines"));
+  EXPECT_THAT(http.output, HasSubstr("give --insecure-http"));
 }
 
 }  // namespace

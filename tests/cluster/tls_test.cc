@@ -1,6 +1,7 @@
 // A coordinator with TLS: callers must show a certificate; its own workers need none, they come by the unix socket.
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -56,6 +57,39 @@ TEST_F(TlsTest, ACallerWithoutACertificateIsRefused) {
   v1::ListJobsResponse response;
   const grpc::Status status = cluster.jobs().ListJobs(&context, v1::ListJobsRequest(), &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(TlsTest, TheCommandLineTalksWithTls) {
+  MiniCluster cluster(WithTls(true));
+  const std::string id = cluster.Submit(cluster.FakeJob("secret", 1, 5, {}));
+  const auto run = [&](const std::string& environment, const std::string& flags) {
+    const std::string command = absl::StrCat(environment, " ", ITHACA_CLI, " get ", id, " --server ",
+                                             cluster.grpc_address(), " ", flags, " >", Key("out"), " 2>&1");
+    const int status = std::system(command.c_str());
+    return WEXITSTATUS(status);
+  };
+  const std::string all =
+      absl::StrCat("--tls-ca ", Key("cert.pem"), " --tls-cert ", Key("cert.pem"), " --tls-key ", Key("key.pem"));
+  EXPECT_EQ(run("", all), 0) << ReadFile(Key("out"));
+  EXPECT_NE(ReadFile(Key("out")).find(id), std::string::npos);
+  const std::string environment = absl::StrCat("ITHACA_TLS_CA=", Key("cert.pem"), " ITHACA_TLS_CERT=", Key("cert.pem"),
+                                               " ITHACA_TLS_KEY=", Key("key.pem"));
+  EXPECT_EQ(run(environment, ""), 0) << ReadFile(Key("out"));
+  EXPECT_EQ(run("", ""), 6) << "without TLS it is not heard";
+  EXPECT_EQ(run("", "--tls-ca " + Key("cert.pem")), 6) << "without a certificate neither";
+}
+
+TEST_F(TlsTest, AStateDirectoryWithoutRoomForTheSocketIsOneClearSentence) {
+  MiniCluster cluster;
+  const std::string state = cluster.path(std::string(100, 'x'));
+  const Ended ended = cluster.RunToEnd(
+      {"--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--tls-cert", Key("cert.pem"), "--tls-key", Key("key.pem")},
+      state);
+  EXPECT_EQ(ended.exit_code, 2);
+  EXPECT_EQ(ended.output,
+            "ithacad: With TLS the workers of this machine need a unix socket, whose path may have 100 characters: "
+            "give a --state-dir shorter than " +
+                state + ".\n");
 }
 
 TEST_F(TlsTest, WrongTlsFilesAreOneClearSentence) {

@@ -37,12 +37,22 @@ TEST(ListenAddressTest, KnowsWhatOnlyThisMachineCanReach) {
 
 TEST(ListenAddressTest, AnExposedAddressNeedsTlsOrAnExplicitWord) {
   const ListenAddress exposed{"0.0.0.0", 7070};
-  const absl::Status status = CheckExposure(exposed, "--listen", false, false);
+  const absl::Status status = CheckGrpcExposure(exposed, false, false);
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("--listen 0.0.0.0:7070"));
-  EXPECT_TRUE(CheckExposure(exposed, "--listen", true, false).ok());
-  EXPECT_TRUE(CheckExposure(exposed, "--listen", false, true).ok());
-  EXPECT_TRUE(CheckExposure({"127.0.0.1", 7070}, "--listen", false, false).ok());
+  EXPECT_TRUE(CheckGrpcExposure(exposed, true, false).ok());
+  EXPECT_TRUE(CheckGrpcExposure(exposed, false, true).ok());
+  EXPECT_TRUE(CheckGrpcExposure({"127.0.0.1", 7070}, false, false).ok());
+}
+
+TEST(ListenAddressTest, AnExposedStatusPageNeedsAWordOfItsOwn) {
+  const absl::Status status = CheckHttpExposure({"::", 9090}, false);
+  EXPECT_TRUE(absl::IsFailedPrecondition(status));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--http [::]:9090"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--insecure-http"));
+  EXPECT_THAT(std::string(status.message()), ::testing::Not(HasSubstr("tls")));
+  EXPECT_TRUE(CheckHttpExposure({"::", 9090}, true).ok());
+  EXPECT_TRUE(CheckHttpExposure({"127.0.0.1", 9090}, false).ok());
 }
 
 }  // namespace
