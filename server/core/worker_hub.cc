@@ -223,27 +223,39 @@ absl::Status WorkerHub::HandleBatch(const Session& session, const v1::Batch& bat
   const absl::Status appended = Append(key, batch, fresh);
   ASSIGN_OR_RETURN(const auto positions, files_.Positions(key));
 
-  const absl::Time now = clock_.Now();
   bool unsaved = false;
   bool wake = false;
-  RETURN_IF_ERROR(table_.WithLive(key, [&](JobEntry& entry) -> absl::Status {
-    ASSIGN_OR_RETURN(WorkerLive * worker, WorkerOf(entry, session));
-    LiveState& live = entry.live;
-    for (const EngineEventRecord& event : fresh) {
-      if (auto checkpoint = ApplyEvent(key, event, live)) live.unsaved_checkpoints.push_back(*std::move(checkpoint));
-      live.ranks[event.rank].last_heard = now;
-    }
-    for (const v1::Heartbeat& heartbeat : batch.heartbeats()) ApplyHeartbeat(heartbeat, now, live);
-    unsaved = !live.unsaved_checkpoints.empty();
-    wake = entry.record.job.state() == v1::JOB_STATE_STARTING && AllReady(live);
-    if (worker->link != nullptr && (batch.events_size() > 0 || batch.logs_size() > 0)) {
-      worker->link->Send(AckOf(positions, ranks));
+  absl::Status speaks;
+  const absl::Status open = table_.WithLive(key, [&](JobEntry& entry) {
+    // What is stored counts, even if the worker has opened another stream meanwhile: it is not sent again.
+    Apply(key, fresh, batch, entry.live);
+    unsaved = !entry.live.unsaved_checkpoints.empty();
+    wake = entry.record.job.state() == v1::JOB_STATE_STARTING && AllReady(entry.live);
+    const absl::StatusOr<WorkerLive*> worker = WorkerOf(entry, session);
+    speaks = worker.status();
+    if (worker.ok() && (*worker)->link != nullptr && (batch.events_size() > 0 || batch.logs_size() > 0)) {
+      (*worker)->link->Send(AckOf(positions, ranks));
     }
     return absl::OkStatus();
-  }));
+  });
+  if (!open.ok()) {
+    files_.Close(key);  // the attempt has ended meanwhile, and what was appended has opened its files again
+    return open;
+  }
   if (wake) table_.Wake();
   if (unsaved) RETURN_IF_ERROR(SaveCheckpoints(key));
-  return appended;
+  return appended.ok() ? speaks : appended;
+}
+
+// Takes what is new of a batch, and its heartbeats, into the live state.
+void WorkerHub::Apply(const AttemptKey& key, const std::vector<EngineEventRecord>& fresh, const v1::Batch& batch,
+                      LiveState& live) {
+  const absl::Time now = clock_.Now();
+  for (const EngineEventRecord& event : fresh) {
+    if (auto checkpoint = ApplyEvent(key, event, live)) live.unsaved_checkpoints.push_back(*std::move(checkpoint));
+    live.ranks[event.rank].last_heard = now;
+  }
+  for (const v1::Heartbeat& heartbeat : batch.heartbeats()) ApplyHeartbeat(heartbeat, now, live);
 }
 
 // Stores what is new of the batch; stops at the first error, after which nothing is out of order.

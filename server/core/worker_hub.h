@@ -59,6 +59,8 @@ class WorkerHub {
   absl::Status HandleExit(const Session& session, const v1::EngineExit& exit);
   absl::Status HandleBatch(const Session& session, const v1::Batch& batch);
   absl::Status Append(const AttemptKey& key, const v1::Batch& batch, std::vector<EngineEventRecord>& fresh);
+  void Apply(const AttemptKey& key, const std::vector<EngineEventRecord>& fresh, const v1::Batch& batch,
+             LiveState& live);
   absl::Status SaveCheckpoints(const AttemptKey& key);
 
   JobTable& table_;

@@ -8,6 +8,7 @@
 
 #include "proto/errors.h"
 #include "server/store/memory_store.h"
+#include "tests/server/core/hooked_files.h"
 #include "tests/server/core/service_fixture.h"
 
 namespace ithaca {
@@ -165,6 +166,49 @@ TEST_F(WorkerHubTest, ACheckpointThatCouldNotBeStoredIsStoredLater) {
   store_.FailWith(absl::OkStatus());
   ASSERT_TRUE(service_.Report(job_id_, 0, R"({"event":"warning","message":"x"})").ok());
   EXPECT_EQ(service_.Get(job_id_).checkpoints_size(), 1);
+}
+
+class WorkerHubWindowTest : public WorkerHubTest {
+ protected:
+  // One step, as the first record of rank 0.
+  static v1::WorkerMessage FirstStep() {
+    v1::WorkerMessage message;
+    message.mutable_batch()->add_events()->set_json(R"({"event":"step","step":1,"loss":3.5,"seconds":1,"time":2})");
+    return message;
+  }
+
+  HookedFiles files_{service_.files};
+  WorkerHub hub_{service_.table, files_, clock_};
+};
+
+TEST_F(WorkerHubWindowTest, WhatWasStoredCountsThoughTheWorkerHasOpenedAnotherStream) {
+  const auto old_link = std::make_shared<FakeLink>();
+  const auto old = hub_.Attach(service_.HelloOf(job_id_), old_link);
+  ASSERT_TRUE(old.ok()) << old.status();
+  const auto link = std::make_shared<FakeLink>();
+  files_.after_append = [&] { ASSERT_TRUE(hub_.Attach(service_.HelloOf(job_id_), link).ok()); };
+  EXPECT_EQ(hub_.Handle(*old, FirstStep()).code(), absl::StatusCode::kAborted) << "the old stream ends";
+  ASSERT_TRUE(link->Last(Kind::kAck).has_value());
+  EXPECT_GT(link->Last(Kind::kAck)->ack().ranks(0).event_offset(), 0) << "so the worker does not send it again";
+  EXPECT_EQ(service_.Get(job_id_).progress().step(), 1);
+  EXPECT_EQ(old_link->messages.size(), 2u) << "the assignment and the first ack";
+}
+
+TEST_F(WorkerHubWindowTest, FilesOfAnAttemptThatHasEndedMeanwhileAreClosed) {
+  service_.Attach(job_id_);
+  service_.AllReady(job_id_);
+  const auto positions = service_.files.Positions({job_id_, 1});
+  v1::WorkerMessage message = FirstStep();
+  message.mutable_batch()->mutable_events(0)->set_offset(positions->at(0).event_offset);
+  files_.after_append = [&] {
+    service_.Exit(job_id_, 0, 0);
+    service_.Exit(job_id_, 1, 0);
+    service_.Done(job_id_);
+    service_.Settle();
+  };
+  EXPECT_EQ(ReasonOf(hub_.Handle(service_.session(job_id_), message)), "ATTEMPT_FENCED");
+  EXPECT_EQ(service_.Get(job_id_).state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(files_.closed, 1);
 }
 
 TEST_F(WorkerHubTest, DrainTellsEveryWorkerToKeepItsEngines) {
