@@ -172,17 +172,21 @@ int ThreadsPerSlot(const std::vector<NodePlacement>& placement, const std::vecto
   return threads;
 }
 
-// The job with those choices of its plan that the job file can say.
-v1::JobSpec WithChoices(v1::JobSpec spec, const v1::Plan& plan) {
+// The job with the choices of its plan. INTERNAL if a choice is none that a job file can make.
+absl::StatusOr<v1::JobSpec> WithChoices(v1::JobSpec spec, const v1::Plan& plan) {
   spec.mutable_parallelism()->set_sequence(plan.sequence_ranks());
   spec.mutable_parallelism()->set_replicas(plan.replicas());
+  std::vector<std::string> choices;
   for (const v1::PlanChoice& choice : plan.choices()) {
-    FieldMistakes mistakes;
-    v1::JobSpec chosen =
-        ParseJobFile(ToRunJson(spec).dump(), {absl::StrCat(choice.key(), "=", choice.value())}, mistakes);
-    if (mistakes.empty()) spec = std::move(chosen);
+    // A job file says "all" by leaving the key out.
+    if (choice.value() != "all") choices.push_back(absl::StrCat(choice.key(), "=", choice.value()));
   }
-  return spec;
+  if (choices.empty()) return spec;
+  FieldMistakes mistakes;
+  v1::JobSpec chosen = ParseJobFile(ToRunJson(spec).dump(), choices, mistakes);
+  if (mistakes.empty()) return chosen;
+  return MakeError(absl::StatusCode::kInternal, "PLAN_NOT_APPLICABLE",
+                   absl::StrCat("the plan's choices do not go with the job: ", ToString(mistakes.front())));
 }
 
 }  // namespace
@@ -212,9 +216,10 @@ absl::Status CheckFits(const v1::Plan& plan) {
                    absl::StrCat("the job does not fit in memory. ", plan.suggestion(), "\n", plan.table()));
 }
 
-json RunJson(const JobRecord& job, int attempt, const std::vector<NodePlacement>& placement,
-             const std::vector<Node>& nodes, const std::filesystem::path& checkpoints, bool has_checkpoint) {
-  v1::JobSpec spec = WithChoices(job.job.spec(), job.job.plan());
+absl::StatusOr<json> RunJson(const JobRecord& job, int attempt, const std::vector<NodePlacement>& placement,
+                             const std::vector<Node>& nodes, const std::filesystem::path& checkpoints,
+                             bool has_checkpoint) {
+  ASSIGN_OR_RETURN(v1::JobSpec spec, WithChoices(job.job.spec(), job.job.plan()));
   v1::ResourcesSpec& resources = *spec.mutable_resources();
   resources.set_device(job.demand.device);
   resources.set_nodes(job.demand.nodes);

@@ -30,8 +30,9 @@ absl::Status CheckFits(const v1::Plan& plan);
 
 // What engines of an attempt read: the job with the plan's choices, its directories and its threads filled in. The
 // second attempt and those after it resume from the newest checkpoint. `checkpoints` is where checkpoints go if the job
-// does not say; `has_checkpoint`: one has been recorded.
-nlohmann::json RunJson(const JobRecord& job, int attempt, const std::vector<NodePlacement>& placement,
-                       const std::vector<Node>& nodes, const std::filesystem::path& checkpoints, bool has_checkpoint);
+// does not say; `has_checkpoint`: one has been recorded. INTERNAL: the plan does not go with the job.
+absl::StatusOr<nlohmann::json> RunJson(const JobRecord& job, int attempt, const std::vector<NodePlacement>& placement,
+                                       const std::vector<Node>& nodes, const std::filesystem::path& checkpoints,
+                                       bool has_checkpoint);
 
 }  // namespace ithaca

@@ -162,8 +162,8 @@ absl::Status Reconciler::PrepareDirectory(const JobRecord& job, const AttemptRec
   ASSIGN_OR_RETURN(const auto directory, files_.MakeDirectory({attempt.job_id, attempt.number}));
   const auto checkpoints = files_.JobDirectory(attempt.job_id) / "checkpoints";
   ASSIGN_OR_RETURN(const v1::Job now, table_.Get(attempt.job_id));
-  const nlohmann::json run =
-      RunJson(job, attempt.number, attempt.placement, table_.nodes(), checkpoints, now.checkpoints_size() > 0);
+  ASSIGN_OR_RETURN(const nlohmann::json run, RunJson(job, attempt.number, attempt.placement, table_.nodes(),
+                                                     checkpoints, now.checkpoints_size() > 0));
   return WriteRunFile(directory, run.dump(2));
 }
 

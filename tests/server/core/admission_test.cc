@@ -130,7 +130,7 @@ JobRecord RecordFor(const v1::JobSpec& spec) {
 
 TEST(RunJson, FillsInWhatTheJobLeftOpen) {
   const std::vector<NodePlacement> placement = {{"n1", v1::DEVICE_KIND_CPU, {0, 1}}};
-  const nlohmann::json run = RunJson(RecordFor(SpecFor(2)), 1, placement, kNodes, "/state/checkpoints", false);
+  const nlohmann::json run = *RunJson(RecordFor(SpecFor(2)), 1, placement, kNodes, "/state/checkpoints", false);
   EXPECT_EQ(run["checkpoint"]["directory"], "/state/checkpoints");
   EXPECT_FALSE(run["checkpoint"].contains("resume_from"));
   EXPECT_EQ(run["resources"]["threads_per_rank"], 3);
@@ -143,17 +143,42 @@ TEST(RunJson, FillsInWhatTheJobLeftOpen) {
   EXPECT_TRUE(problems.empty()) << problems[0].path << " " << problems[0].message;
 }
 
+TEST(RunJson, EveryChoiceOfThePlanIsInIt) {
+  const JobRecord record = RecordFor(SpecFor(2));
+  const std::vector<NodePlacement> placement = {{"n1", v1::DEVICE_KIND_CPU, {0, 1}}};
+  const nlohmann::json run = *RunJson(record, 1, placement, kNodes, "/c", false);
+  int found = 0;
+  for (const v1::PlanChoice& choice : record.job.plan().choices()) {
+    if (choice.value() == "all") continue;
+    const size_t dot = choice.key().find('.');
+    const nlohmann::json& value = run.at(choice.key().substr(0, dot)).at(choice.key().substr(dot + 1));
+    EXPECT_EQ(value.is_string() ? value.get<std::string>() : value.dump(), choice.value()) << choice.key();
+    ++found;
+  }
+  EXPECT_GE(found, 6);
+}
+
+TEST(RunJson, AChoiceThatNoJobFileCanMakeIsAnInternalError) {
+  JobRecord record = RecordFor(SpecFor(2));
+  v1::PlanChoice& choice = *record.job.mutable_plan()->add_choices();
+  choice.set_key("memory.loss_chunk");
+  choice.set_value("many");
+  const absl::Status status = RunJson(record, 1, {}, kNodes, "/c", false).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("memory.loss_chunk"));
+}
+
 TEST(RunJson, ARetryResumes) {
   const std::vector<NodePlacement> placement = {{"n1", v1::DEVICE_KIND_CPU, {0, 1}}};
   v1::JobSpec spec = SpecFor(2);
-  EXPECT_EQ(RunJson(RecordFor(spec), 2, placement, kNodes, "/c", true)["checkpoint"]["resume_from"], "latest");
+  EXPECT_EQ((*RunJson(RecordFor(spec), 2, placement, kNodes, "/c", true))["checkpoint"]["resume_from"], "latest");
   spec.mutable_checkpoint()->set_directory("/mine");
   spec.mutable_checkpoint()->set_resume_from("/other/step-00000005");
   const JobRecord record = RecordFor(spec);
-  EXPECT_EQ(RunJson(record, 1, placement, kNodes, "/c", false)["checkpoint"]["resume_from"], "/other/step-00000005");
-  EXPECT_EQ(RunJson(record, 2, placement, kNodes, "/c", false)["checkpoint"]["resume_from"], "/other/step-00000005");
-  EXPECT_EQ(RunJson(record, 2, placement, kNodes, "/c", true)["checkpoint"]["resume_from"], "latest");
-  EXPECT_EQ(RunJson(record, 2, placement, kNodes, "/c", true)["checkpoint"]["directory"], "/mine");
+  EXPECT_EQ((*RunJson(record, 1, placement, kNodes, "/c", false))["checkpoint"]["resume_from"], "/other/step-00000005");
+  EXPECT_EQ((*RunJson(record, 2, placement, kNodes, "/c", false))["checkpoint"]["resume_from"], "/other/step-00000005");
+  EXPECT_EQ((*RunJson(record, 2, placement, kNodes, "/c", true))["checkpoint"]["resume_from"], "latest");
+  EXPECT_EQ((*RunJson(record, 2, placement, kNodes, "/c", true))["checkpoint"]["directory"], "/mine");
 }
 
 }  // namespace
