@@ -1,8 +1,10 @@
 #include "worker/agent/run_files.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -10,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "proto/visible_devices.h"
 
 namespace ithaca {
 namespace {
@@ -29,12 +32,19 @@ absl::Status WriteWhole(const std::string& path, const std::string& content) {
 
 std::string Dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
-std::string VisibleDevices(const v1::Assignment& assignment) {
+// The devices of all ranks, as CUDA_VISIBLE_DEVICES wants them. A device of the assignment is a place in the list that
+// this worker inherited; without one, an index by PCI bus.
+std::string DevicesOf(const v1::Assignment& assignment) {
   std::vector<v1::RankAssignment> ranks(assignment.ranks().begin(), assignment.ranks().end());
   std::sort(ranks.begin(), ranks.end(), [](const auto& a, const auto& b) { return a.local_rank() < b.local_rank(); });
-  std::vector<int> devices;
+  const char* list = std::getenv("CUDA_VISIBLE_DEVICES");
+  const std::vector<std::string> inherited =
+      list == nullptr ? std::vector<std::string>() : VisibleDevices(list, std::numeric_limits<int>::max());
+  std::vector<std::string> devices;
   for (const v1::RankAssignment& rank : ranks) {
-    for (const int device : rank.devices()) {
+    for (const int slot : rank.devices()) {
+      const bool listed = slot >= 0 && slot < static_cast<int>(inherited.size());
+      const std::string device = listed ? inherited[static_cast<size_t>(slot)] : absl::StrCat(slot);
       if (std::find(devices.begin(), devices.end(), device) == devices.end()) devices.push_back(device);
     }
   }
@@ -69,7 +79,8 @@ EngineCommand MakeEngineCommand(const AgentOptions& options, const v1::Assignmen
   command.arguments = {"--config", options.work_directory + "/run.json"};
   command.log_path = place.log_path;
   std::map<std::string, std::string> environment(assignment.env().begin(), assignment.env().end());
-  environment["CUDA_VISIBLE_DEVICES"] = VisibleDevices(assignment);
+  environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID";
+  environment["CUDA_VISIBLE_DEVICES"] = DevicesOf(assignment);
   for (const v1::RankAssignment& rank : assignment.ranks()) {
     if (rank.rank() != place.rank) continue;
     environment["LOCAL_RANK"] = absl::StrCat(rank.local_rank());

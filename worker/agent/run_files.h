@@ -28,7 +28,8 @@ struct RankPlace {
 };
 
 // The command line and environment of one engine. CUDA_VISIBLE_DEVICES holds the devices of all the worker's ranks in
-// the order of their local ranks, so that LOCAL_RANK is an index into it and peers can map each other's memory.
+// the order of their local ranks, so that LOCAL_RANK is an index into it and peers can map each other's memory; an
+// inherited list is narrowed, not replaced.
 EngineCommand MakeEngineCommand(const AgentOptions& options, const v1::Assignment& assignment, const RankPlace& place);
 
 // The address rank 0 listens on: loopback when the coordinator is on this machine, else the host's name.

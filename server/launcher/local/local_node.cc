@@ -3,13 +3,15 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <limits>
 #include <optional>
 #include <thread>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "proto/visible_devices.h"
 
 namespace ithaca {
 namespace {
@@ -19,6 +21,12 @@ struct Gpus {
   std::string name;          // of the first
   int64_t memory_bytes = 0;  // of the smallest; 0: not known
 };
+
+// Those of the installed ones that this process, and so its workers, may use.
+std::vector<std::string> Visible(int installed) {
+  if (installed == 0) return {};
+  return VisibleDevices(std::getenv("CUDA_VISIBLE_DEVICES"), installed);
+}
 
 // The few functions of NVML that are needed, with the types of nvml.h.
 class Nvml {
@@ -30,10 +38,12 @@ class Nvml {
 
   std::optional<Gpus> Ask() {
     if (!Call<int()>("nvmlInit_v2")) return std::nullopt;
-    unsigned count = 0;
-    const bool counted = Call<int(unsigned*)>("nvmlDeviceGetCount_v2", &count);
-    Gpus gpus{static_cast<int>(count), "", counted && count > 0 ? std::numeric_limits<int64_t>::max() : 0};
-    for (unsigned i = 0; counted && i < count; ++i) AddDevice(i, &gpus);
+    unsigned installed = 0;
+    const bool counted = Call<int(unsigned*)>("nvmlDeviceGetCount_v2", &installed);
+    Gpus gpus;
+    if (counted) {
+      for (const std::string& device : Visible(static_cast<int>(installed))) AddDevice(device, &gpus);
+    }
     Call<int()>("nvmlShutdown");
     return counted ? std::optional<Gpus>(gpus) : std::nullopt;
   }
@@ -43,16 +53,22 @@ class Nvml {
     unsigned long long total, free, used;
   };
 
-  void AddDevice(unsigned index, Gpus* gpus) {
+  // `id`: its index by PCI bus, or its UUID.
+  void AddDevice(const std::string& id, Gpus* gpus) {
     void* device = nullptr;
     char name[96] = {};
     Memory memory{};
-    if (!Call<int(unsigned, void**)>("nvmlDeviceGetHandleByIndex_v2", index, &device)) return;
-    if (index == 0 && Call<int(void*, char*, unsigned)>("nvmlDeviceGetName", device, name, sizeof name - 1)) {
+    unsigned index = 0;
+    const bool found = absl::SimpleAtoi(id, &index)
+                           ? Call<int(unsigned, void**)>("nvmlDeviceGetHandleByIndex_v2", index, &device)
+                           : Call<int(const char*, void**)>("nvmlDeviceGetHandleByUUID", id.c_str(), &device);
+    const bool first = gpus->count++ == 0;
+    if (found && first && Call<int(void*, char*, unsigned)>("nvmlDeviceGetName", device, name, sizeof name - 1)) {
       gpus->name = name;
     }
-    const bool known = Call<int(void*, Memory*)>("nvmlDeviceGetMemoryInfo", device, &memory);
-    gpus->memory_bytes = std::min<int64_t>(gpus->memory_bytes, known ? static_cast<int64_t>(memory.total) : 0);
+    const bool known = found && Call<int(void*, Memory*)>("nvmlDeviceGetMemoryInfo", device, &memory);
+    const int64_t bytes = known ? static_cast<int64_t>(memory.total) : 0;
+    gpus->memory_bytes = first ? bytes : std::min(gpus->memory_bytes, bytes);
   }
 
   template <typename Function, typename... Arguments>
@@ -67,8 +83,10 @@ class Nvml {
 
 Gpus FindGpus() {
   if (const std::optional<Gpus> gpus = Nvml().Ask()) return *gpus;
+  int installed = 0;
+  while (std::filesystem::exists(absl::StrCat("/dev/nvidia", installed))) ++installed;
   Gpus gpus;
-  while (std::filesystem::exists(absl::StrCat("/dev/nvidia", gpus.count))) ++gpus.count;
+  gpus.count = static_cast<int>(Visible(installed).size());
   return gpus;
 }
 
