@@ -98,7 +98,7 @@ void Agent::PollOnce() {
     fds.push_back({rank.process->events_fd(), POLLIN, 0});
     fds.push_back({rank.process->pid_fd(), POLLIN, 0});
   }
-  ::poll(fds.data(), fds.size(), PollTimeoutMs());
+  ::poll(fds.data(), fds.size(), PollMilliseconds(std::min(kill_time_, leave_time_) - absl::Now()));
   TakeSignals();
   TakeMessages();
   for (auto& [number, rank] : ranks_) {
@@ -115,9 +115,8 @@ void Agent::PollOnce() {
   }
 }
 
-int Agent::PollTimeoutMs() const {
+int PollMilliseconds(absl::Duration left) {
   // Clamped before it is counted in milliseconds: without a deadline, what is left is infinite.
-  const absl::Duration left = std::min(kill_time_, leave_time_) - absl::Now();
   return static_cast<int>(absl::ToInt64Milliseconds(std::clamp(left, absl::ZeroDuration(), absl::Minutes(1)))) + 1;
 }
 

@@ -49,7 +49,6 @@ class Agent {
   absl::Status SetUp();
   v1::Hello MakeHello() const;
   void PollOnce();
-  int PollTimeoutMs() const;
 
   void TakeSignals();
   void TakeMessages();
@@ -86,5 +85,8 @@ class Agent {
   std::optional<absl::Status> refused_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<CoordinatorLink> link_;  // last: its threads use what is above
 };
+
+// How long to poll with `left` until the next deadline, in milliseconds: past it, and at most a minute.
+int PollMilliseconds(absl::Duration left);
 
 }  // namespace ithaca

@@ -194,6 +194,18 @@ TEST_F(AgentTest, AnAssignmentAsLargeAsTheCoordinatorMaySendArrives) {
   EXPECT_THAT(Steps(), ElementsAre(1, 2, 3));
 }
 
+TEST(PollMilliseconds, WithoutADeadlineTheWorkerSleeps) {
+  EXPECT_GE(PollMilliseconds(absl::InfiniteDuration()), 1000);
+  EXPECT_GE(PollMilliseconds(absl::Hours(24 * 365)), 1000);
+  EXPECT_LE(PollMilliseconds(absl::Hours(24 * 365)), 3600 * 1000);
+}
+
+TEST(PollMilliseconds, ItWakesRightAfterItsDeadline) {
+  EXPECT_EQ(PollMilliseconds(absl::Milliseconds(250)), 251);
+  EXPECT_EQ(PollMilliseconds(absl::ZeroDuration()), 1);
+  EXPECT_EQ(PollMilliseconds(-absl::InfiniteDuration()), 1);
+}
+
 TEST_F(AgentTest, AFencedWorkerEndsItsEnginesAndItself) {
   StartWorker(2, 1000000, {{"step_seconds", 0.001}});
   ASSERT_TRUE(WaitFor([&] { return coordinator_->heard().heartbeats.size() == 2; }));
