@@ -1,7 +1,11 @@
 #include "worker/engine/comm/mesh.h"
 
+#include <c10/util/Exception.h>
+
 #include <chrono>
 #include <cstdlib>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "worker/engine/comm/gloo.h"
@@ -21,19 +25,77 @@ class GridMesh : public Mesh {
   Communicator& sequence() override { return *sequence_; }
   Communicator& replicas() override { return *replicas_; }
 
+  void OnRankZero(const std::function<void()>& work) override {
+    if (world_->size() == 1) return work();
+    const std::string key = "on-rank-zero/" + std::to_string(works_++);
+    if (world_->rank() == 0) {
+      DoAndTell(key, work);
+    } else {
+      AwaitKey(key);
+    }
+    world_->Barrier();  // nobody has left before all have seen the end
+  }
+
+  void Abort(const std::string& reason) override {
+    for (const auto& group : owned_) group->Abort(reason);
+  }
+
  private:
   friend class ithaca::engine::Mesh;
+
+  void DoAndTell(const std::string& key, const std::function<void()>& work) {
+    try {
+      work();
+    } catch (...) {
+      Tell(key, "failed");
+      throw;
+    }
+    Tell(key, "done");
+  }
+
+  void Tell(const std::string& key, const std::string& result) {
+    try {
+      store_->set(key, std::vector<uint8_t>(result.begin(), result.end()));
+      store_->check({key});  // an answer: the server has passed the result on
+    } catch (const std::exception& error) {
+      throw EngineError(ExitCode::kCollectiveFailed, std::string("the rendezvous store failed: ") + error.what());
+    }
+  }
+
+  // A short wait again and again: the store's connection is shared with the groups, and a long wait holds it.
+  void AwaitKey(const std::string& key) {
+    const auto deadline = std::chrono::steady_clock::now() + kLongestWork;
+    while (std::chrono::steady_clock::now() < deadline) {
+      try {
+        store_->wait({key}, kStoreWait);
+        const std::vector<uint8_t> result = store_->get(key);
+        if (std::string(result.begin(), result.end()) == "done") return;
+        throw EngineError(ExitCode::kPeerLost, "rank 0 failed while the other ranks waited for it");
+      } catch (const c10::DistStoreError&) {
+        continue;  // not yet
+      } catch (const c10::DistError&) {
+        throw EngineError(ExitCode::kPeerLost, "rank 0 is gone: its rendezvous store closed the connection");
+      }
+    }
+    throw EngineError(ExitCode::kCollectiveFailed, "rank 0 took longer than a day over what the other ranks wait for");
+  }
+
+  static constexpr std::chrono::hours kLongestWork{24};
+  static constexpr std::chrono::milliseconds kStoreWait{1000};
+
   c10::intrusive_ptr<c10d::Store> store_;  // outlives the groups
   std::vector<std::unique_ptr<Communicator>> owned_;
   Communicator* world_ = nullptr;
   Communicator* sequence_ = nullptr;
   Communicator* replicas_ = nullptr;
+  int64_t works_ = 0;  // done by rank 0 so far
 };
 
 // Ranks that were told different things would wait for each other for ever.
 void CheckSameGrid(c10d::Store& store, const RendezvousOptions& options, int sequence_ranks, plan::DeviceKind device) {
   const std::string mine = "WORLD_SIZE " + std::to_string(options.world_size) + ", " + std::to_string(sequence_ranks) +
-                           " ranks a sequence, " + (device == plan::DeviceKind::kCuda ? "cuda" : "cpu");
+                           " ranks a sequence, " + (device == plan::DeviceKind::kCuda ? "cuda" : "cpu") +
+                           (options.agreement.empty() ? "" : ", " + options.agreement);
   if (options.rank == 0) {
     store.set("grid", std::vector<uint8_t>(mine.begin(), mine.end()));
     return;

@@ -18,6 +18,8 @@ struct RendezvousOptions {
   std::string master_host = "127.0.0.1";
   int master_port = 0;  // 0 on rank 0: any free port, told through on_listening
   int64_t timeout_seconds = 600;
+  std::string
+      agreement;  // what else all ranks must have been told alike, in words; a rank that differs from rank 0 ends
   // Called on rank 0 once the rendezvous store accepts connections; not at all for a world of one with a given port.
   std::function<void(const std::string& host, int port)> on_listening;
 
@@ -37,6 +39,14 @@ class Mesh {
   virtual Communicator& world() = 0;     // all ranks; gradients are summed here
   virtual Communicator& sequence() = 0;  // the ranks that share a sequence
   virtual Communicator& replicas() = 0;  // the ranks with the same shard of different sequences
+
+  // Rank 0 does `work`, which may take longer than a collective may, while the others wait for it through the
+  // rendezvous. Collective over all ranks. Rank 0 throws what `work` throws; the others then, and when rank 0 is gone,
+  // throw EngineError (peer lost).
+  virtual void OnRankZero(const std::function<void()>& work) = 0;
+
+  // From any thread: makes pending and later collectives fail, here with `reason`, on the other ranks as a lost peer.
+  virtual void Abort(const std::string& reason) = 0;
 };
 
 }  // namespace ithaca::engine
