@@ -110,19 +110,20 @@ class Run:
         return f"exit codes {self.codes}, failed events {failed}\n{logs}"
 
 
-def run(config, directory, arguments=(), during=None, expect=0):
-    """Starts config's ranks, waits for all of them, and checks the exit code. `during(ranks)` runs meanwhile."""
+def run(config, directory, arguments=(), during=None, expect=0, variables=lambda rank: {}):
+    """Starts config's ranks, waits for all of them, and checks the exit code (one, or one a rank). `during(ranks)` runs
+    meanwhile; `variables(rank)` adds to a rank's environment."""
     directory.mkdir(parents=True, exist_ok=True)
     config_file = directory / "run.json"
     config_file.write_text(json.dumps(config, indent=1))
-    world = config["parallelism"]["sequence"] * config["parallelism"]["replicas"]
+    world = config["parallelism"].get("sequence", 2) * config["parallelism"]["replicas"]
     command = [str(ENGINE), "--config", str(config_file), *map(str, arguments)]
     inherited = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
 
     def start(rank, port):
         group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = inherited if world == 1 else inherited | {key: str(value) for key, value in group.items()}
-        return Rank(rank, command, environment, directory)
+        return Rank(rank, command, environment | variables(rank), directory)
 
     ranks = [start(0, 0)]
     try:
@@ -140,7 +141,7 @@ def run(config, directory, arguments=(), during=None, expect=0):
                 rank.process.wait()
             rank.close()
     result = Run(codes, ranks)
-    assert codes == [expect] * world, result.story()
+    assert codes == (expect if isinstance(expect, list) else [expect] * world), result.story()
     return result
 
 

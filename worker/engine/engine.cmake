@@ -5,7 +5,7 @@ else()
   set(cuda_device no_cuda_device.cc)
 endif()
 ithaca_engine_library(NAME ithaca_trainer
-                      SRCS batches.cc commands.cc device.cc events.cc options.cc run.cc step_report.cc trainer.cc trainer_state.cc
+                      SRCS batches.cc commands.cc device.cc events.cc failure.cc options.cc run.cc step_report.cc trainer.cc trainer_state.cc
                            ${cuda_device}
                       DEPS ithaca_plan ithaca_comm ithaca_attention ithaca_data ithaca_checkpoint ithaca_memory ithaca_model ithaca_loss
                            ithaca_optim)

@@ -1,53 +1,23 @@
 // ithaca-engine: one rank of a training job. See EngineOptions for its command line and docs/architecture.md for its
 // part in a job.
 
-#include <c10/util/Exception.h>
-
 #include <cstdint>
 #include <cstdlib>
-#include <functional>
 #include <iostream>
-#include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
 #include "worker/engine/commands.h"
-#include "worker/engine/errors.h"
 #include "worker/engine/events.h"
+#include "worker/engine/failure.h"
 #include "worker/engine/memory/memory_usage.h"
 #include "worker/engine/run.h"
 
 namespace {
 
-using ithaca::engine::EngineError;
+using ithaca::engine::Catch;
 using ithaca::plan::ExitCode;
-
-struct Failure {
-  ExitCode code;
-  std::string message;
-};
-
-// Runs `body` and says how it failed, if it did. The one place where exceptions of the engine are caught.
-std::optional<Failure> Catch(const std::function<void()>& body) {
-  try {
-    body();
-    return std::nullopt;
-  } catch (const EngineError& error) {
-    return Failure{error.code(), error.what()};
-  } catch (const c10::OutOfMemoryError& error) {
-    return Failure{ExitCode::kGpuOutOfMemory, error.what_without_backtrace()};
-  } catch (const std::bad_alloc&) {
-    return Failure{ExitCode::kHostOutOfMemory, "the host has no memory left for this rank"};
-  } catch (const c10::Error& error) {
-    const std::string message = error.what_without_backtrace();
-    const bool host_memory = message.find("not enough memory") != std::string::npos ||
-                             message.find("can't allocate memory") != std::string::npos;
-    return Failure{host_memory ? ExitCode::kHostOutOfMemory : ExitCode::kInternal, message};
-  } catch (const std::exception& error) {
-    return Failure{ExitCode::kInternal, error.what()};
-  }
-}
 
 int EnvironmentInt(const char* name) {
   const char* value = std::getenv(name);
@@ -69,12 +39,10 @@ ExitCode RunAndReport(const ithaca::engine::EngineOptions& options) {
     steps = heartbeat.step();
   });
   if (failure) {
-    std::cerr << "ithaca-engine: " << failure->message << std::endl;
-    events.Emit("failed", {{"code", static_cast<int>(failure->code)},
-                           {"reason", ithaca::engine::ReasonName(failure->code)},
-                           {"message", failure->message}});
+    ithaca::engine::ReportFailure(*failure, events);
     return failure->code;
   }
+  if (code != ExitCode::kDone && code != ExitCode::kStopped) return code;  // Run has told why
   events.Emit(
       "finished",
       {{"step", steps}, {"reason", code == ExitCode::kStopped ? "stopped" : "done"}, {"dropped", events.dropped()}});

@@ -21,8 +21,9 @@ struct EngineOptions {
 // Throws EngineError (invalid config) with one sentence about what is wrong.
 EngineOptions ParseCommandLine(int argc, char** argv);
 
-// The whole life of one rank: read the job, plan, join the mesh, open data and weights, train. Returns how it ended;
-// throws EngineError, and what allocators throw.
+// The whole life of one rank: read the job, join the mesh, plan, open data and weights, train. Returns how it ended.
+// Throws EngineError, and what allocators throw, up to where the mesh stands; a failure after that is told as the
+// `failed` event at once, before anything is unwound that could wait for other ranks, and its code is returned.
 plan::ExitCode Run(const EngineOptions& options, EventSink& events, Heartbeat& heartbeat, Requests& requests);
 
 }  // namespace ithaca::engine

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "worker/engine/batches.h"
+#include "worker/engine/checkpoint/checkpoint.h"
 #include "worker/engine/checkpoint/weight_files.h"
 #include "worker/engine/comm/mesh.h"
 #include "worker/engine/commands.h"
@@ -48,12 +49,15 @@ class Trainer {
 
   void LoadWeights(const WeightFiles& files);
 
-  // Goes on from a checkpoint directory. Throws EngineError when it is of another model or another batch.
+  // Goes on from a checkpoint directory. Throws EngineError when it is of another model, batch, order of the data or
+  // corpus.
   void Resume(const std::string& checkpoint_path);
 
   // Takes steps until all are done (kDone) or a stop was asked for (kStopped); evaluates, saves and exports on the way
   // as the job says.
   plan::ExitCode Train();
+
+  int64_t steps_done() const { return steps_done_; }
 
   // One step's forward and backward; rank 0 writes DIR/gradients.safetensors: summed over all ranks, not clipped.
   void DumpGradients(const std::string& directory);
@@ -66,6 +70,8 @@ class Trainer {
   void Reduce(StepReport& report);
   void Evaluate();
   void Save();
+  // The tensors of a checkpoint: weights and optimizer.
+  void LoadState(const Checkpoint& checkpoint);
   void Export();
   int64_t TotalSteps() const;
 

@@ -33,50 +33,84 @@ void LoadInto(const NamedTensors& targets, const SafetensorsReader& file) {
   }
 }
 
+// What the run must have in common with the checkpoint it goes on from: with another value, the sequences behind the
+// position in the data are others, or the arithmetic is.
+nlohmann::json Identity(const TrainerContext& context) {
+  return {{"global_batch", context.plan.global_batch},
+          {"seed", context.config.seed},
+          {"sequence_length", context.config.sequence_length},
+          {"packing", context.config.packing},
+          {"shuffle", context.config.shuffle},
+          {"sequence_ranks", context.plan.sequence_ranks},
+          {"sequences_per_epoch", context.train.sequences_per_epoch()},
+          {"tokens_per_epoch", context.train.tokens_per_epoch()}};
+}
+
+// Throws when the checkpoint's `state` is of another run; keys that an older checkpoint lacks are not compared.
+void CheckSameRun(const nlohmann::json& state, const nlohmann::json& identity, const std::string& path) {
+  std::string differences;
+  for (const auto& [key, now] : identity.items()) {
+    const nlohmann::json then = state.value(key, now);
+    if (then == now) continue;
+    differences += (differences.empty() ? "" : "; ") + key + " was " + then.dump() + " and now is " + now.dump();
+  }
+  if (!differences.empty()) {
+    throw EngineError(plan::ExitCode::kInvalidConfig, "the job cannot go on from " + path + ": " + differences);
+  }
+}
+
 }  // namespace
 
 void Trainer::Save() {
   context_.heartbeat.SetPhase("checkpointing");
   last_saved_step_ = steps_done_;
-  const bool writes = context_.mesh.world().rank() == 0;
   if (context_.config.checkpoint_directory.empty()) {
-    if (stop_agreed_ && writes) {
+    if (stop_agreed_ && context_.mesh.world().rank() == 0) {
       context_.events.Emit("warning", {{"message", "nothing was saved: checkpoint.directory is not set"}});
     }
     return;
   }
-  if (writes) {
+  context_.mesh.OnRankZero([this] {
     timer_.Restart();
-    const nlohmann::json state = {{"step", steps_done_},
-                                  {"next_sequence", steps_done_ * context_.plan.global_batch},
-                                  {"global_batch", context_.plan.global_batch},
-                                  {"seed", context_.config.seed},
-                                  {"optimizer_steps", optimizer_.steps()},
-                                  {"world_size", context_.mesh.world().size()},
-                                  {"sequence_ranks", context_.plan.sequence_ranks},
-                                  {"threads_per_rank", at::get_num_threads()},
-                                  {"sequence_length", context_.config.sequence_length}};
+    nlohmann::json state = Identity(context_);
+    state.update({{"step", steps_done_},
+                  {"next_sequence", steps_done_ * context_.plan.global_batch},
+                  {"optimizer_steps", optimizer_.steps()},
+                  {"world_size", context_.mesh.world().size()},
+                  {"threads_per_rank", at::get_num_threads()}});
     const CheckpointInfo info = WriteCheckpoint(
         context_.config.checkpoint_directory, steps_done_, parameters_.Views(parameters_.flat_weights()),
         OptimizerState(parameters_, optimizer_), state, context_.config.checkpoint_keep);
     context_.events.Emit(
         "checkpoint",
         {{"step", steps_done_}, {"path", info.path}, {"bytes", info.bytes}, {"seconds", timer_.TotalSeconds()}});
+  });
+}
+
+void Trainer::LoadState(const Checkpoint& checkpoint) {
+  const NamedTensors weights = parameters_.Views(parameters_.flat_weights());
+  const std::string first = weights.front().first;
+  const at::ScalarType saved = checkpoint.model.Has(first) ? checkpoint.model.DType(first) : parameters_.dtype();
+  if (saved == at::kFloat && parameters_.dtype() == at::kBFloat16) {
+    throw EngineError(plan::ExitCode::kInvalidConfig,
+                      "the job cannot go on from " + checkpoint.path +
+                          ": model.dtype was float32 and now is bfloat16; float32 can go on from either");
   }
-  context_.mesh.world().Barrier();
+  LoadInto(OptimizerState(parameters_, optimizer_), checkpoint.optimizer);
+  if (saved == at::kBFloat16 && parameters_.dtype() == at::kFloat) {
+    // The bf16 weights are roundings of the master copy, which is what was trained.
+    const NamedTensors masters = parameters_.Views(parameters_.flat_weights(), ".master");
+    LoadInto(masters, checkpoint.optimizer);
+  } else {
+    LoadInto(weights, checkpoint.model);
+  }
 }
 
 void Trainer::Resume(const std::string& checkpoint_path) {
   const Checkpoint checkpoint = ReadCheckpoint(checkpoint_path);
-  LoadInto(parameters_.Views(parameters_.flat_weights()), checkpoint.model);
-  LoadInto(OptimizerState(parameters_, optimizer_), checkpoint.optimizer);
   const nlohmann::json& state = checkpoint.state;
-  if (state.value("global_batch", int64_t{0}) != context_.plan.global_batch) {
-    throw EngineError(plan::ExitCode::kInvalidConfig, checkpoint_path + " was trained with a global batch of " +
-                                                          std::to_string(state.value("global_batch", int64_t{0})) +
-                                                          " sequences, the job says " +
-                                                          std::to_string(context_.plan.global_batch));
-  }
+  CheckSameRun(state, Identity(context_), checkpoint_path);
+  LoadState(checkpoint);
   steps_done_ = state.value("step", int64_t{0});
   last_saved_step_ = steps_done_;
   optimizer_.set_steps(state.value("optimizer_steps", steps_done_));
@@ -95,7 +129,7 @@ void Trainer::Resume(const std::string& checkpoint_path) {
 void Trainer::Export() {
   if (context_.config.checkpoint_directory.empty() || !context_.config.export_model) return;
   context_.heartbeat.SetPhase("exporting");
-  if (context_.mesh.world().rank() == 0) {
+  context_.mesh.OnRankZero([this] {
     timer_.Restart();
     const CheckpointInfo info =
         ExportHuggingFace(context_.config.model_path, parameters_.Views(parameters_.flat_weights()),
@@ -105,8 +139,7 @@ void Trainer::Export() {
                                         {"bytes", info.bytes},
                                         {"seconds", timer_.TotalSeconds()},
                                         {"export", true}});
-  }
-  context_.mesh.world().Barrier();
+  });
 }
 
 }  // namespace ithaca::engine

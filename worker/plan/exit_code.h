@@ -15,7 +15,7 @@ enum class ExitCode {
   kCheckpointIo = 40,      // a checkpoint or an export could not be written or read
   kLossNotFinite = 50,
   kInternal = 70,
-  kStopped = 75,  // stopped on request, state saved
+  kStopped = 75,  // stopped on request; state saved if the job has a checkpoint.directory
 };
 
 }  // namespace ithaca::plan

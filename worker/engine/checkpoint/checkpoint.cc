@@ -134,6 +134,19 @@ CheckpointInfo WriteCheckpoint(const std::string& directory, int64_t step, const
   return info;
 }
 
+std::vector<std::string> AbandonNewer(const std::string& directory, int64_t step) {
+  std::vector<std::string> abandoned;
+  for (const auto& [other, path] : StepDirectories(directory)) {
+    if (other <= step) continue;
+    abandoned.push_back((fs::path(directory) / ("abandoned-" + StepName(other))).string());
+    std::error_code error;
+    fs::remove_all(abandoned.back(), error);
+    if (error) Fail("cannot remove " + abandoned.back() + ": " + error.message());
+    ReplaceDirectory(path, abandoned.back());
+  }
+  return abandoned;
+}
+
 std::optional<std::string> FindNewestValid(const std::string& directory) {
   for (const auto& [step, path] : StepDirectories(directory)) {
     try {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "worker/engine/checkpoint/safetensors.h"
 
@@ -36,6 +37,11 @@ void PrepareCheckpointDirectory(const std::string& directory);
 // (at least this one stays). Those of later steps are left alone. On failure nothing of the new one is left behind.
 CheckpointInfo WriteCheckpoint(const std::string& directory, int64_t step, const NamedTensors& model,
                                const NamedTensors& optimizer, const nlohmann::json& state, int64_t keep);
+
+// Sets aside the checkpoints of steps above `step`, which a run that goes on from there will not pass through:
+// `step-00000200` becomes `abandoned-step-00000200`, in the place of an earlier one of that name. Returns the new
+// paths.
+std::vector<std::string> AbandonNewer(const std::string& directory, int64_t step);
 
 // The step directory with the highest step that is whole. Reads and hashes every byte of the candidates.
 std::optional<std::string> FindNewestValid(const std::string& directory);
