@@ -1,16 +1,19 @@
 """Speed and memory of one training step on a CPU, beside transformers, in one interleaved run.
 
-    python tools/bench/bench.py [--length 4096] [--steps 3] [--pairs 5] [--ranks 1,2,3] [--model DIR]
+    python tools/bench/bench.py [--length 4096] [--steps 3] [--pairs 5] [--others 2] [--ranks 1,2,3] [--model DIR]
 
-Every pair runs the engine on one rank, recomputing layers, and then transformers, with sdpa attention and gradient checkpointing,
-the usual way to fit a long sequence. Each is a process of its own with the same threads, the same allocator settings (those the
-engine sets for itself), the same model in fp32 and the same tokens. Each pair is followed by transformers with glibc's default
-allocator settings, the engine keeping its activations, and the engine on more ranks. Ratios are to the better of the two runs of
-transformers, for each quantity. The first step of a run warms it up and is not counted.
+Every pair is the engine on one rank, recomputing layers, and transformers, with sdpa attention, gradient checkpointing (the usual
+way to fit a long sequence) and torch's fused AdamW; the order alternates from pair to pair. Each is a process of its own with the
+same threads, the same model in fp32 and the same tokens. transformers runs with the glibc settings that halve its peak (freed blocks of
+1 MiB and more go back at once); the engine brings its own allocation (worker/engine/memory/host_cache.h). The first
+pairs are followed by transformers with glibc's default allocator settings, the engine keeping its activations, and the engine on
+more ranks. The first step of a run warms it up and is not counted. All must compute the same losses, or the benchmark ends with an
+error.
 
-Tokens a second: those of the counted steps over their wall time. Memory: the highest RssAnon of /proc/PID/status, sampled every
-20 ms, less its value when the process had its libraries loaded and nothing else (for the engine, when it starts; for Python, after
-its imports). Of several ranks: the fullest, and the sum.
+The ratio of the first row is the median of the pairs' ratios; others are ratios of medians. Tokens a second: those of the counted
+steps over their wall time. Memory: the highest RssAnon of /proc/PID/status, sampled every 20 ms, less its value when the process had
+its libraries loaded and nothing else (for the engine, when it starts; for Python, after its imports). Of several ranks: the fullest,
+and the sum.
 
 Writes docs/benchmarks.json and the tables of docs/benchmarks.md.
 """
@@ -31,10 +34,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
 SAMPLE_SECONDS = 0.02
 MEBIBYTE = 2**20
-# What the engine sets for itself (ConfigureHostAllocator); transformers runs both with it and with glibc's own defaults.
-ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+# The best of what glibc offers the reference; the engine has a cache of its own (host_cache.h) and sets glibc otherwise.
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576"}
 REFERENCE, REFERENCE_DEFAULTS = "transformers", "transformers, glibc's default allocator settings"
 LEARNING_RATE = 2.0e-5
+LOSS_TOLERANCE = 1.0e-4  # relative, over the steps of a run
+TARGET_SPEED, TARGET_MEMORY = 1.10, 0.60
 
 
 def anonymous_bytes(pid):
@@ -92,7 +97,7 @@ def transformers_child(arguments):
     model = transformers.AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32, attn_implementation="sdpa")
     model.gradient_checkpointing_enable()
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     for ids in documents[: arguments.steps]:
         began = time.monotonic()
         batch = torch.tensor([ids])
@@ -147,20 +152,45 @@ def machine():
     return f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores"
 
 
-def table(results):
-    references = [results[name]["median"] for name in (REFERENCE, REFERENCE_DEFAULTS)]
-    fastest = max(reference["tokens_per_second"] for reference in references)
-    smallest = min(reference["peak_anonymous_bytes"] for reference in references)
-    rows = ["| | tokens/s | x transformers | peak anonymous memory of a rank | x transformers | all ranks |", "|---|---|---|---|---|---|"]
+def paired_ratio(results, first, key):
+    """Median over the pairs of engine / transformers, both of the same pair."""
+    pairs = zip(results[first]["runs"], results[REFERENCE]["runs"])
+    return statistics.median(ours[key] / theirs[key] for ours, theirs in pairs)
+
+
+def table(results, first):
+    reference = results[REFERENCE]["median"]
+    rows = [
+        "| | runs | tokens/s | x transformers | peak anonymous memory of a rank | x transformers | all ranks |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, result in results.items():
         median = result["median"]
+        ratios = {key: median[key] / reference[key] for key in ("tokens_per_second", "peak_anonymous_bytes")}
+        if name == first:
+            ratios = {key: paired_ratio(results, first, key) for key in ratios}
         rows.append(
-            f"| {name} | {median['tokens_per_second']:.0f} | {median['tokens_per_second'] / fastest:.2f} "
-            f"| {median['peak_anonymous_bytes'] / MEBIBYTE:,.0f} MiB "
-            f"| {median['peak_anonymous_bytes'] / smallest:.2f} "
+            f"| {name} | {len(result['runs'])} | {median['tokens_per_second']:.0f} | {ratios['tokens_per_second']:.2f} "
+            f"| {median['peak_anonymous_bytes'] / MEBIBYTE:,.0f} MiB | {ratios['peak_anonymous_bytes']:.2f} "
             f"| {median['sum_anonymous_bytes'] / MEBIBYTE:,.0f} MiB |"
         )
     return "\n".join(rows)
+
+
+def check_losses(runs):
+    """A contestant that computes something else has not taken part."""
+    expected = runs[REFERENCE][0]["losses"]
+    for name, all_runs in runs.items():
+        for run in all_runs:
+            worst = max(abs(loss - other) / other for loss, other in zip(run["losses"], expected, strict=True))
+            if worst > LOSS_TOLERANCE:
+                sys.exit(f"bench: losses of {name} differ from those of transformers by {worst:.1e}: {run['losses']}, {expected}")
+
+
+def verdict(results, first):
+    speed, memory = (paired_ratio(results, first, key) for key in ("tokens_per_second", "peak_anonymous_bytes"))
+    said = f"{first}: {speed:.2f} x the tokens/s (at least {TARGET_SPEED:.2f} wanted), {memory:.2f} x the memory (at most {TARGET_MEMORY:.2f} wanted)"
+    return said, speed >= TARGET_SPEED and memory <= TARGET_MEMORY
 
 
 def write_document(report, text):
@@ -184,25 +214,29 @@ def bench(arguments):
         others.append(f"{first}, activations kept")
         contestants[others[-1]] = (arguments.ranks[0], "keep")
         runs = {name: [] for name in [*contestants, REFERENCE, REFERENCE_DEFAULTS]}
+        take = {name: (lambda kind=kind: run_engine(arguments.model, tokens, arguments, *kind)) for name, kind in contestants.items()}
+        take[REFERENCE] = lambda: run_transformers(arguments.model, tokens, arguments, ALLOCATOR)
+        take[REFERENCE_DEFAULTS] = lambda: run_transformers(arguments.model, tokens, arguments, {})
         for pair in range(arguments.pairs):
-            runs[first].append(run_engine(arguments.model, tokens, arguments, *contestants[first]))
-            runs[REFERENCE].append(run_transformers(arguments.model, tokens, arguments, ALLOCATOR))
-            runs[REFERENCE_DEFAULTS].append(run_transformers(arguments.model, tokens, arguments, {}))
-            for name in others:
-                runs[name].append(run_engine(arguments.model, tokens, arguments, *contestants[name]))
-            print(f"pair {pair + 1} of {arguments.pairs}: " + "; ".join(
-                f"{name} {run[-1]['tokens_per_second']:.0f} tokens/s {run[-1]['peak_anonymous_bytes'] / MEBIBYTE:.0f} MiB"
-                for name, run in runs.items()
-            ), flush=True)  # fmt: skip
+            order = [first, REFERENCE] if pair % 2 == 0 else [REFERENCE, first]
+            for name in order + ([REFERENCE_DEFAULTS, *others] if pair < arguments.others else []):
+                run = take[name]()
+                runs[name].append(run)
+                rate, peak = run["tokens_per_second"], run["peak_anonymous_bytes"] / MEBIBYTE
+                print(f"pair {pair + 1} of {arguments.pairs}: {name}: {rate:.0f} tokens/s, {peak:,.0f} MiB", flush=True)
+    runs = {name: all_runs for name, all_runs in runs.items() if all_runs}
+    check_losses(runs)
     results = {name: {"median": summary(all_runs), "runs": all_runs} for name, all_runs in runs.items()}
     setting = (
         f"{arguments.model.name}, fp32, S = {arguments.length}, one sequence a step, {arguments.threads} threads in all, "
-        f"median of {arguments.pairs} interleaved runs of {arguments.steps} steps (the first not counted); "
+        f"medians of interleaved runs of {arguments.steps} steps (the first not counted); "
         f"{machine()}; torch {torch.__version__}, transformers {transformers.__version__} (sdpa, gradient checkpointing)."
     )
     report = {"setting": setting, "allocator": ALLOCATOR, "results": results}
-    write_document(report, f"{setting}\n\n{table(results)}")
-    print(f"\n{setting}\n\n{table(results)}")
+    said, reached = verdict(results, first)
+    write_document(report, f"{setting}\n\n{table(results, first)}\n\n{said}.")
+    print(f"\n{setting}\n\n{table(results, first)}\n\n{said}")
+    sys.exit(0 if reached else 1)
 
 
 def main():
@@ -212,6 +246,7 @@ def main():
     parser.add_argument("--length", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--others", type=int, default=2, help="pairs that are followed by all the others")
     parser.add_argument("--ranks", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--tokens", type=pathlib.Path, help=argparse.SUPPRESS)
