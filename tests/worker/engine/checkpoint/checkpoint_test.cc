@@ -126,6 +126,17 @@ TEST_F(CheckpointTest, EarlierStepWrittenLaterIsKept) {
   EXPECT_THAT(Listing(), testing::ElementsAre("step-00000050", "step-00000100", "step-00000200"));
 }
 
+TEST_F(CheckpointTest, NewerOnesAreSetAside) {
+  for (const int64_t step : {1, 2, 3, 4}) Write(step);
+  EXPECT_THAT(AbandonNewer(directory_.string(), 2),
+              testing::UnorderedElementsAre(Path("abandoned-step-00000003"), Path("abandoned-step-00000004")));
+  EXPECT_EQ(Newest(), "step-00000002");
+  Write(3);
+  EXPECT_THAT(AbandonNewer(directory_.string(), 2), testing::ElementsAre(Path("abandoned-step-00000003")));
+  EXPECT_THAT(Listing(), testing::ElementsAre("abandoned-step-00000003", "abandoned-step-00000004", "step-00000001",
+                                              "step-00000002"));
+}
+
 TEST_F(CheckpointTest, SameStepIsReplaced) {
   Write(7, 10, 4);
   Write(7, 10, 16);

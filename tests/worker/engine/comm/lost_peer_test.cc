@@ -37,6 +37,7 @@ struct Pipe {
 
 // The life of one rank: the last one stops taking part after the first collective. Returns the exit status.
 int RunRank(int rank, int world_size, int port, const Pipe& listening, const Pipe& waiting, int64_t elements) {
+  signal(SIGPIPE, SIG_IGN);  // as the engine does
   RendezvousOptions options{.rank = rank, .world_size = world_size, .local_rank = rank};
   options.master_port = port;
   options.on_listening = [&](const std::string&, int on) { listening.Write(on); };
@@ -84,6 +85,43 @@ void KillLastRank(int world_size, int64_t elements) {
 TEST(LostPeerTest, ASmallAllReduceEndsWithPeerLostOnEverySurvivor) { KillLastRank(3, 8); }
 TEST(LostPeerTest, ALargeAllReduceEndsWithPeerLostOnEverySurvivor) { KillLastRank(4, 8 << 20); }
 TEST(LostPeerTest, APairEndsWithPeerLostOnTheSurvivor) { KillLastRank(2, 1000); }
+
+// Rank 0 stops for ever inside what the others wait for.
+int WaitForRankZero(int rank, int port, const Pipe& listening, const Pipe& waiting) {
+  signal(SIGPIPE, SIG_IGN);
+  RendezvousOptions options{.rank = rank, .world_size = 2, .local_rank = rank};
+  options.master_port = port;
+  options.on_listening = [&](const std::string&, int on) { listening.Write(on); };
+  try {
+    const auto mesh = Mesh::Create(options, 2, plan::DeviceKind::kCpu);
+    waiting.Write(rank);
+    mesh->OnRankZero([] {
+      while (true) pause();
+    });
+    return 0;
+  } catch (const EngineError& error) {
+    return static_cast<int>(error.code());
+  }
+}
+
+TEST(LostPeerTest, RankZeroKilledAtWorkIsALostPeerToWhoeverWaitsForIt) {
+  const Pipe listening, waiting;
+  pid_t children[2];
+  int port = 0;
+  for (int rank = 0; rank < 2; ++rank) {
+    children[rank] = fork();
+    ASSERT_GE(children[rank], 0);
+    if (children[rank] == 0) _exit(WaitForRankZero(rank, port, listening, waiting));
+    if (rank == 0) port = listening.Read();
+  }
+  for (int rank = 0; rank < 2; ++rank) waiting.Read();
+  kill(children[0], SIGKILL);
+  int status = 0;
+  waitpid(children[0], &status, 0);
+  ASSERT_EQ(waitpid(children[1], &status, 0), children[1]);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), static_cast<int>(ExitCode::kPeerLost));
+}
 
 }  // namespace
 }  // namespace ithaca::engine

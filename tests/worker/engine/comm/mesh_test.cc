@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <future>
 #include <thread>
@@ -33,8 +35,10 @@ class Environment {
 };
 
 // Runs Mesh::Create and then `body` as every rank, each a thread; rank 0 listens on any free port.
-void RunMesh(int world_size, const std::function<int(int)>& sequence_ranks, int64_t timeout_seconds,
-             const std::function<void(int, Mesh&)>& body, std::vector<std::string>* failures) {
+void RunMesh(
+    int world_size, const std::function<int(int)>& sequence_ranks, int64_t timeout_seconds,
+    const std::function<void(int, Mesh&)>& body, std::vector<std::string>* failures,
+    const std::function<std::string(int)>& agreement = [](int) { return ""; }) {
   std::promise<int> listening;
   const std::shared_future<int> port = listening.get_future().share();
   failures->assign(world_size, "");
@@ -43,6 +47,7 @@ void RunMesh(int world_size, const std::function<int(int)>& sequence_ranks, int6
     threads.emplace_back([&, rank] {
       RendezvousOptions options{.rank = rank, .world_size = world_size, .local_rank = rank};
       options.timeout_seconds = timeout_seconds;
+      options.agreement = agreement(rank);
       if (rank == 0) {
         options.on_listening = [&](const std::string&, int on) { listening.set_value(on); };
       } else {
@@ -97,6 +102,69 @@ TEST(MeshTest, RanksToldDifferentGridsSaySo) {
       2, [](int rank) { return rank + 1; }, 2, [](int, Mesh&) {}, &failures);
   EXPECT_THAT(failures[1], HasSubstr("10 rank 1 was told 'WORLD_SIZE 2, 2 ranks a sequence, cpu', rank 0"));
   EXPECT_THAT(failures[0], HasSubstr("31 rank 0 could not form group world"));
+}
+
+TEST(MeshTest, RanksToldDifferentSettingsSaySo) {
+  std::vector<std::string> failures;
+  RunMesh(
+      2, [](int) { return 2; }, 2, [](int, Mesh&) {}, &failures,
+      [](int rank) { return rank == 0 ? "mlp_tile 0" : "mlp_tile 64"; });
+  EXPECT_THAT(failures[1],
+              HasSubstr("10 rank 1 was told 'WORLD_SIZE 2, 2 ranks a sequence, cpu, mlp_tile 64', rank 0"));
+}
+
+TEST(MeshTest, WorkOfRankZeroMayTakeLongerThanACollective) {
+  std::vector<std::string> failures;
+  std::atomic<bool> done = false;
+  RunMesh(
+      3, [](int) { return 3; }, 1,
+      [&](int, Mesh& mesh) {
+        for (int round = 0; round < 2; ++round) {
+          mesh.OnRankZero([&] {
+            std::promise<void> never;
+            never.get_future().wait_for(std::chrono::milliseconds(2500));
+            done = true;
+          });
+          EXPECT_TRUE(done.load());
+        }
+      },
+      &failures);
+  for (const std::string& failure : failures) EXPECT_EQ(failure, "");
+}
+
+TEST(MeshTest, FailedWorkOfRankZeroIsALostPeerToTheOthers) {
+  std::vector<std::string> failures;
+  RunMesh(
+      2, [](int) { return 2; }, 120,
+      [](int, Mesh& mesh) { mesh.OnRankZero([] { throw EngineError(ExitCode::kCheckpointIo, "the disk is full"); }); },
+      &failures);
+  EXPECT_EQ(failures[0], "40 the disk is full");
+  EXPECT_EQ(failures[1], "31 rank 0 failed while the other ranks waited for it");
+}
+
+TEST(MeshTest, ARankThatAbortsEndsTheOthersWhileItLives) {
+  std::vector<std::string> failures;
+  std::promise<void> ended;
+  const std::shared_future<void> rank_zero_ended = ended.get_future().share();
+  RunMesh(
+      2, [](int) { return 2; }, 120,
+      [&](int rank, Mesh& mesh) {
+        if (rank == 1) {
+          mesh.Abort("no memory left");
+          rank_zero_ended.wait();
+          return;  // to the barrier
+        }
+        try {
+          mesh.sequence().Barrier();
+        } catch (const EngineError&) {
+          ended.set_value();
+          throw;
+        }
+        ended.set_value();
+      },
+      &failures);
+  EXPECT_THAT(failures[0], HasSubstr("31 rank 0 of 2"));
+  EXPECT_THAT(failures[1], HasSubstr("no memory left"));
 }
 
 TEST(MeshTest, SequenceRanksMustDivideTheWorld) {
