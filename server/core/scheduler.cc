@@ -114,7 +114,6 @@ std::optional<Step> DecideActive(const JobView& job, absl::Time now, const Sched
   }
   if (attempt.attached && Due(attempt.last_heartbeat + options.hang_timeout, now, schedule)) return Hung(job, options);
   if (job.state == v1::JOB_STATE_STARTING) {
-    if (attempt.all_ready) return MarkRunning{};
     if (Due(attempt.launch_time + StartLimit(job), now, schedule)) {
       return BeginStop{{v1::JOB_REASON_START_TIMEOUT, v1::BLAME_SYSTEM,
                         absl::StrCat("not every rank was ready within ", absl::FormatDuration(StartLimit(job)),
@@ -138,6 +137,8 @@ std::optional<Step> DecideOne(const JobView& job, absl::Time now, const Schedule
     return Due(job.not_before, now, schedule) ? std::optional<Step>(Requeue{}) : std::nullopt;
   }
   if (!HoldsSlots(job.state)) return std::nullopt;
+  // A short run can be over when it is first seen to be ready: it ran all the same.
+  if (job.state == v1::JOB_STATE_STARTING && job.attempt.all_ready) return MarkRunning{};
   if (job.attempt.all_ended) return EndAttempt{job.attempt.lost};
   if (job.state == v1::JOB_STATE_STOPPING) return DecideStopping(job, now, schedule);
   return DecideActive(job, now, options, schedule);

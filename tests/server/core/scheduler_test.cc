@@ -188,6 +188,11 @@ std::vector<Row> StartingAndRunningRows() {
   return {
       {"StillStarting", kOne, {kStarting}, {}, {}},
       {"AllReady", kOne, {With(kStarting, [](JobView& job) { job.attempt.all_ready = true; })}, {"running a"}, {}},
+      {"ReadyAndOver",
+       kOne,
+       {With(kStarting, [](JobView& job) { job.attempt.all_ready = job.attempt.all_ended = true; })},
+       {"running a"},
+       {}},
       {"StartTimeout",
        kOne,
        {With(kStarting, [](JobView& job) { job.attempt.launch_time = kNow - absl::Seconds(600); })},
