@@ -58,7 +58,7 @@ def test_tiny_models_have_the_gradients_of_transformers(name, ranks, packed, mod
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-@pytest.mark.parametrize("memory", [{"layer_inputs": "keep"}, {"layer_inputs": "recompute"}, {"loss_chunk": 16, "mlp_tile": 16}])
+@pytest.mark.parametrize("memory", [{"layer_inputs": "keep"}, {"layer_inputs": "recompute"}, {"attention_outputs": "recompute"}, {"loss_chunk": 16, "mlp_tile": 16}])
 def test_memory_settings_leave_the_gradients_alone(memory, ranks, model_path, reference_step, tmp_path):
     documents = models.tiny_documents([101])
     ours = first_step(
@@ -66,6 +66,24 @@ def test_memory_settings_leave_the_gradients_alone(memory, ranks, model_path, re
         data={"sequence_length": 101}, parallelism={"sequence": ranks}, memory=memory,
     )  # fmt: skip
     assert compare.gradient_problems(ours, reference_step("qwen3", documents), compare.TINY_MODEL) == []
+
+
+# The model has 30 layers, the plan makes segments of three.
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_segments_run_twice_have_bitwise_the_same_gradients(ranks, model_path, tmp_path):
+    documents = models.book_documents([300, 212, 400])
+    runs = []
+    for retention in ("keep", "recompute"):
+        directory = tmp_path / retention
+        directory.mkdir()
+        runs.append(first_step(
+            model_path("smollm2"), documents, directory,
+            data={"sequence_length": 512, "packing": True}, parallelism={"sequence": ranks},
+            memory={"layer_inputs": "recompute", "attention_outputs": retention}, training={"global_batch": 2},
+        ))  # fmt: skip
+    kept, recomputed = runs
+    assert (recomputed.loss, recomputed.norm) == (kept.loss, kept.norm)
+    assert all(recomputed.tensors[name].equal(kept.tensors[name]) for name in kept.tensors)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -111,8 +111,8 @@ plan::MemoryPlan CheckAlone(const plan::RunConfig& config, const plan::ModelConf
 std::string AgreementOf(const plan::RunConfig& config, const plan::MemoryPlan& plan) {
   const nlohmann::json json = plan::ToJson(plan);
   std::string text;
-  for (const char* key :
-       {"dtype", "global_batch", "padded_sequence_length", "layer_inputs", "loss_chunk", "mlp_tile"}) {
+  for (const char* key : {"dtype", "global_batch", "padded_sequence_length", "layer_inputs", "segment_layers",
+                          "loss_chunk", "mlp_tile"}) {
     text += std::string(text.empty() ? "" : ", ") + key + " " + json[key].dump();
   }
   return text + ", steps " + std::to_string(config.steps) + ", seed " + std::to_string(config.seed);

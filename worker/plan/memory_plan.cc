@@ -69,19 +69,30 @@ void CheckRanks(const RunConfig& config, const ModelConfig& model, const DeviceL
   }
 }
 
+// What may stay between forward and backward, fastest first, where the job file leaves it open.
+std::vector<MemoryPlan> Retentions(const RunConfig& config, const ModelConfig& model, const MemoryPlan& base) {
+  MemoryPlan keep = base, recompute = base;
+  keep.layer_inputs = LayerInputs::kKeep;
+  recompute.layer_inputs = LayerInputs::kRecompute;
+  const MemoryPlan segments = RecomputingAttention(model, recompute);
+  std::vector<MemoryPlan> all = {keep, recompute, segments};
+  std::erase_if(all, [&](const MemoryPlan& plan) {
+    return (config.layer_inputs && plan.layer_inputs != *config.layer_inputs) ||
+           (config.attention_outputs && plan.attention_outputs != *config.attention_outputs);
+  });
+  return all;
+}
+
 // What the job file fixed, and what may still be chosen, fastest first.
-std::vector<MemoryPlan> Candidates(const RunConfig& config, const MemoryPlan& base) {
+std::vector<MemoryPlan> Candidates(const RunConfig& config, const ModelConfig& model, const MemoryPlan& base) {
   const int64_t shard = base.padded_sequence_length / base.sequence_ranks;
-  std::vector<LayerInputs> layer_inputs = {LayerInputs::kKeep, LayerInputs::kRecompute};
-  if (config.layer_inputs) layer_inputs = {*config.layer_inputs};
   std::vector<int64_t> tiles = {0};
   if (shard > kMlpTile) tiles.push_back(kMlpTile);
   if (config.mlp_tile) tiles = {*config.mlp_tile};
   std::vector<MemoryPlan> candidates;
-  for (const LayerInputs inputs : layer_inputs) {
+  for (const MemoryPlan& retention : Retentions(config, model, base)) {
     for (const int64_t tile : tiles) {
-      candidates.push_back(base);
-      candidates.back().layer_inputs = inputs;
+      candidates.push_back(retention);
       candidates.back().mlp_tile = tile;
     }
   }
@@ -103,8 +114,13 @@ bool HasRoomToKeep(const MemoryPlan& plan) {
 
 std::string WhyLayerInputs(const MemoryPlan& plan) {
   if (plan.layer_inputs == LayerInputs::kKeep) return "fits, and nothing is computed twice";
-  if (plan.capacity_bytes == 0) return "the memory is unknown, and this takes least";
+  if (plan.capacity_bytes == 0) return "the memory is unknown, and this takes less";
   return "keeping all activations would not fit in 90 % of the memory";
+}
+
+std::string WhyAttentionOutputs(const MemoryPlan& plan) {
+  if (plan.attention_outputs == AttentionOutputs::kKeep) return "attention is not run twice";
+  return "one for each layer would not fit; an input stays every " + std::to_string(plan.segment_layers) + " layers";
 }
 
 void Explain(const RunConfig& config, const ModelConfig& model, MemoryPlan& plan) {
@@ -122,6 +138,8 @@ void Explain(const RunConfig& config, const ModelConfig& model, MemoryPlan& plan
   choose(!config.replicas, "parallelism.replicas", std::to_string(plan.replicas), "one sequence at a time");
   choose(!config.global_batch, "training.global_batch", std::to_string(plan.global_batch), "one sequence a replica");
   choose(!config.layer_inputs, "memory.layer_inputs", keep ? "keep" : "recompute", WhyLayerInputs(plan));
+  choose(!config.attention_outputs, "memory.attention_outputs",
+         plan.attention_outputs == AttentionOutputs::kKeep ? "keep" : "recompute", WhyAttentionOutputs(plan));
   choose(!config.mlp_tile, "memory.mlp_tile", plan.mlp_tile == 0 ? "all" : std::to_string(plan.mlp_tile),
          plan.mlp_tile == 0 ? "the whole shard fits" : "the whole shard at once would not fit");
   choose(!config.loss_chunk, "memory.loss_chunk", std::to_string(plan.loss_chunk), "about 128 MiB of logits");
@@ -148,7 +166,7 @@ MemoryPlan MakePlan(const RunConfig& config, const ModelConfig& model, const Dev
   base.loss_chunk = std::min(config.loss_chunk.value_or(DefaultLossChunk(model)), shard);
 
   MemoryPlan chosen;
-  for (MemoryPlan& candidate : Candidates(config, base)) {
+  for (MemoryPlan& candidate : Candidates(config, model, base)) {
     Charge(model, limits, candidate);
     chosen = candidate;
     if (chosen.fits && (config.layer_inputs || HasRoomToKeep(chosen))) break;
@@ -158,28 +176,46 @@ MemoryPlan MakePlan(const RunConfig& config, const ModelConfig& model, const Dev
   return chosen;
 }
 
+MemoryPlan RecomputingAttention(const ModelConfig& model, MemoryPlan plan) {
+  // Per token and in elements, over all ranks, so that every rank finds the same.
+  const auto kept = [&](int64_t layers) {
+    const int64_t inputs = (model.layers + layers - 1) / layers + layers;
+    return inputs * model.hidden_size + layers * model.query_heads * model.head_dim;
+  };
+  plan.layer_inputs = LayerInputs::kRecompute;
+  plan.attention_outputs = AttentionOutputs::kRecompute;
+  plan.segment_layers = 1;
+  for (int64_t layers = 2; layers <= model.layers; ++layers) {
+    if (kept(layers) < kept(plan.segment_layers)) plan.segment_layers = layers;
+  }
+  return plan;
+}
+
 double FlopsPerToken(const ModelConfig& model, double mean_attended_length) {
   return 6.0 * static_cast<double>(model.MatmulParameters()) +
          12.0 * static_cast<double>(model.layers * model.query_heads * model.head_dim) * mean_attended_length;
 }
 
 nlohmann::json ToJson(const MemoryPlan& plan) {
-  nlohmann::json json = {{"dtype", plan.dtype == DType::kFloat32 ? "float32" : "bfloat16"},
-                         {"device", plan.device == DeviceKind::kCuda ? "cuda" : "cpu"},
-                         {"sequence_ranks", plan.sequence_ranks},
-                         {"replicas", plan.replicas},
-                         {"global_batch", plan.global_batch},
-                         {"micro_batches", plan.micro_batches},
-                         {"padded_sequence_length", plan.padded_sequence_length},
-                         {"layer_inputs", plan.layer_inputs == LayerInputs::kKeep ? "keep" : "recompute"},
-                         {"loss_chunk", plan.loss_chunk},
-                         {"mlp_tile", plan.mlp_tile},
-                         {"total_bytes", plan.total_bytes},
-                         {"capacity_bytes", plan.capacity_bytes},
-                         {"fits", plan.fits},
-                         {"suggestion", plan.suggestion},
-                         {"terms", nlohmann::json::array()},
-                         {"choices", nlohmann::json::array()}};
+  nlohmann::json json = {
+      {"dtype", plan.dtype == DType::kFloat32 ? "float32" : "bfloat16"},
+      {"device", plan.device == DeviceKind::kCuda ? "cuda" : "cpu"},
+      {"sequence_ranks", plan.sequence_ranks},
+      {"replicas", plan.replicas},
+      {"global_batch", plan.global_batch},
+      {"micro_batches", plan.micro_batches},
+      {"padded_sequence_length", plan.padded_sequence_length},
+      {"layer_inputs", plan.layer_inputs == LayerInputs::kKeep ? "keep" : "recompute"},
+      {"attention_outputs", plan.attention_outputs == AttentionOutputs::kKeep ? "keep" : "recompute"},
+      {"segment_layers", plan.segment_layers},
+      {"loss_chunk", plan.loss_chunk},
+      {"mlp_tile", plan.mlp_tile},
+      {"total_bytes", plan.total_bytes},
+      {"capacity_bytes", plan.capacity_bytes},
+      {"fits", plan.fits},
+      {"suggestion", plan.suggestion},
+      {"terms", nlohmann::json::array()},
+      {"choices", nlohmann::json::array()}};
   for (const MemoryTerm& term : plan.terms) {
     json["terms"].push_back({{"name", term.name}, {"bytes", term.bytes}, {"formula", term.formula}});
   }

@@ -46,9 +46,11 @@ struct MemoryPlan {
   int64_t micro_batches = 1;           // of one sequence each, per replica and step
   int64_t padded_sequence_length = 0;  // sequence_length rounded up to a multiple of sequence_ranks
   LayerInputs layer_inputs = LayerInputs::kRecompute;
-  int64_t loss_chunk = 0;  // tokens of a shard whose logits exist at a time
-  int64_t mlp_tile = 0;    // tokens of a shard that pass the MLP at a time; 0: all
-  int threads = 1;         // CPU threads of a rank, for its scratch memory
+  AttentionOutputs attention_outputs = AttentionOutputs::kKeep;
+  int64_t segment_layers = 1;  // every how many layers an input stays: 1 unless attention outputs are recomputed
+  int64_t loss_chunk = 0;      // tokens of a shard whose logits exist at a time
+  int64_t mlp_tile = 0;        // tokens of a shard that pass the MLP at a time; 0: all
+  int threads = 1;             // CPU threads of a rank, for its scratch memory
 
   std::vector<MemoryTerm> terms;
   std::vector<Choice> choices;
@@ -62,6 +64,10 @@ struct MemoryPlan {
 // false. Mistakes that make a run impossible (more ranks than heads, a sequence beyond the model's positions, ...) go
 // to `problems`.
 MemoryPlan MakePlan(const RunConfig& config, const ModelConfig& model, const DeviceLimits& limits, Problems& problems);
+
+// `plan` with layers recomputed whole, in segments of as many layers as keep least: the inputs of segments, and inputs
+// and attention outputs of the layers of one segment.
+MemoryPlan RecomputingAttention(const ModelConfig& model, MemoryPlan plan);
 
 // Floating-point operations of one trained token, forward and backward, without recomputation:
 // 6 N_matmul + 12 L Hq D T_mean, T_mean the mean attended length.

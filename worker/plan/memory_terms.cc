@@ -43,6 +43,8 @@ struct Sizes {
     b = p.dtype == DType::kBFloat16 ? 2 : 4;
     D = m.head_dim;
     keep = p.layer_inputs == LayerInputs::kKeep;
+    segment = p.segment_layers;
+    held_layers = p.attention_outputs == AttentionOutputs::kKeep ? m.layers : segment;
     tile = p.mlp_tile > 0 ? std::min(p.mlp_tile, S) : S;
     chunk = std::min(p.loss_chunk, S);
     stream = S * m.hidden_size * b;
@@ -57,6 +59,8 @@ struct Sizes {
   const ModelConfig& model;
   const MemoryPlan& plan;
   int64_t hq, hkv, T, S, b, D, tile, chunk;
+  int64_t segment;      // layers between two that keep their input
+  int64_t held_layers;  // whose attention output is there at a time
   bool keep, fused;
   int64_t stream;     // [S, E]
   int64_t out_shard;  // [S, Hq, D]
@@ -75,9 +79,10 @@ struct Phase {
 
 MemoryTerm LayerInputsTerm(const Sizes& z) {
   const ModelConfig& m = z.model;
-  MemoryTerm term{"layer_inputs", (m.layers + 1) * z.stream,
-                  "(" + Number(m.layers) + " + 1) layers x " + Number(z.S) + " tokens x " + Number(m.hidden_size) +
-                      " x " + Number(z.b) + " B"};
+  const int64_t segments = (m.layers + z.segment - 1) / z.segment;
+  MemoryTerm term{"layer_inputs", (segments + z.segment) * z.stream,
+                  "(" + Number(segments) + " + " + Number(z.segment) + ") layers x " + Number(z.S) + " tokens x " +
+                      Number(m.hidden_size) + " x " + Number(z.b) + " B"};
   if (z.keep) {
     term.bytes += m.layers * (z.qkv_heads + z.stream + z.S * 2 * m.intermediate_size * z.b);
     term.formula += " + qkv, hidden, MLP";
@@ -183,8 +188,8 @@ std::vector<MemoryTerm> TermsOfRank(const Sizes& z, int threads) {
        Count(static_cast<double>(n)) + " x " + Number(state) + " B (AdamW, fp32" +
            (state == 3 * kFloatBytes ? ", with master weights)" : ")")},
       LayerInputsTerm(z),
-      {"attention_outputs", z.model.layers * (z.out_heads + z.T * z.hq * kFloatBytes),
-       Number(z.model.layers) + " layers x " + Number(z.T) + " tokens x " + Number(z.hq) + " heads x (" + Number(z.D) +
+      {"attention_outputs", z.held_layers * (z.out_heads + z.T * z.hq * kFloatBytes),
+       Number(z.held_layers) + " layers x " + Number(z.T) + " tokens x " + Number(z.hq) + " heads x (" + Number(z.D) +
            " x " + Number(z.b) + " + 4) B"},
       attention.term,
       mlp.term,

@@ -48,6 +48,10 @@ std::string SmallestChangeThatFits(const RunConfig& config, const ModelConfig& m
   if (plan.layer_inputs == LayerInputs::kKeep && Fits(model, frugal)) {
     return "it would fit with memory.layer_inputs: recompute";
   }
+  frugal = RecomputingAttention(model, frugal);
+  if (plan.attention_outputs == AttentionOutputs::kKeep && Fits(model, frugal)) {
+    return "it would fit with memory.layer_inputs and memory.attention_outputs: recompute";
+  }
   const int query_heads = static_cast<int>(model.query_heads);
   const int slots = std::min(query_heads, limits.slots / std::max(1, plan.replicas));
   if (const int ranks = FewestRanks(config, model, frugal, slots)) {

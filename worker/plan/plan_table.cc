@@ -61,9 +61,9 @@ std::string FormatPlanTable(const MemoryPlan& plan, const RunConfig& config, con
   text += Line("%-18s %10s%s", "total", FormatBytes(plan.total_bytes).c_str(),
                plan.sequence_ranks > 1 ? "   of the fullest rank" : "");
   text += "\n" + Verdict(plan) + "\n";
-  text += Line("%-22s %-10s %s", "setting", "value", "why");
+  text += Line("%-24s %-10s %s", "setting", "value", "why");
   for (const Choice& choice : plan.choices) {
-    text += Line("%-22s %-10s %s", choice.key.c_str(), choice.value.c_str(), choice.reason.c_str());
+    text += Line("%-24s %-10s %s", choice.key.c_str(), choice.value.c_str(), choice.reason.c_str());
   }
   return text;
 }

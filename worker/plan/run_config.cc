@@ -122,10 +122,16 @@ void ReadMemory(JsonSection section, RunConfig& config) {
                std::vector<std::pair<std::string, LayerInputs>>{{"keep", LayerInputs::kKeep},
                                                                 {"recompute", LayerInputs::kRecompute}},
                {"offload"});
+  section.Read("attention_outputs", config.attention_outputs,
+               std::vector<std::pair<std::string, AttentionOutputs>>{{"keep", AttentionOutputs::kKeep},
+                                                                     {"recompute", AttentionOutputs::kRecompute}},
+               {"offload"});
+  if (config.layer_inputs == LayerInputs::kKeep && config.attention_outputs == AttentionOutputs::kRecompute) {
+    section.AddProblem("attention_outputs", "cannot be recompute where layer_inputs is keep");
+  }
   section.Read("loss_chunk", config.loss_chunk, 1);
   section.Read("mlp_tile", config.mlp_tile, 0);
   section.Expect("sharding", "none", {"optimizer", "gradients", "parameters"});
-  section.Expect("attention_outputs", "keep", {"offload", "recompute"});
   section.Expect("optimizer", "device", {"host"});
   section.Expect("parameters", "device", {"host"});
   int64_t head_groups = 1;

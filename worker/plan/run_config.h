@@ -13,6 +13,8 @@ namespace ithaca::plan {
 enum class DType { kFloat32, kBFloat16 };
 enum class DeviceKind { kCpu, kCuda };
 enum class LayerInputs { kKeep, kRecompute };  // keep every activation of a layer, or only its input
+// Keep attention output and log-sum-exp of every layer, or run whole segments of layers forward again.
+enum class AttentionOutputs { kKeep, kRecompute };
 enum class ScheduleType { kConstant, kCosine };
 
 struct DataFile {
@@ -54,6 +56,7 @@ struct RunConfig {
   uint64_t seed = 0;
 
   std::optional<LayerInputs> layer_inputs;
+  std::optional<AttentionOutputs> attention_outputs;
   std::optional<int64_t> loss_chunk;  // tokens
   std::optional<int64_t> mlp_tile;    // tokens
 

@@ -2,7 +2,7 @@
 
     python tests/worker/plan/measure_memory.py --model DIR [--cases 2048x1:recompute,2048x2:keep,...] [--bfloat16]
 
-A case is LENGTHxRANKS:keep|recompute. Measured: the highest VmHWM of the ranks, in /proc/PID/status, over two steps.
+A case is LENGTHxRANKS:keep|recompute|segments (RETENTIONS). Measured: the highest VmHWM of the ranks, in /proc/PID/status, over two steps.
 """
 
 import argparse
@@ -19,6 +19,12 @@ import engine  # noqa: E402
 
 SAMPLE_SECONDS = 0.01
 MEBIBYTE = 2**20
+# What stays between forward and backward: all activations, each layer's input and attention output, or segments' inputs.
+RETENTIONS = {
+    "keep": {"layer_inputs": "keep"},
+    "recompute": {"layer_inputs": "recompute", "attention_outputs": "keep"},
+    "segments": {"attention_outputs": "recompute"},
+}
 
 
 def status_bytes(pid):
@@ -53,7 +59,7 @@ class PeakSampler(threading.Thread):
         self.join()
 
 
-def measure(model, length, ranks, layer_inputs, dtype="float32"):
+def measure(model, length, ranks, retention, dtype="float32"):
     """-> the plan event, and the fullest rank's peaks in bytes."""
     vocabulary = json.loads((pathlib.Path(model) / "config.json").read_text())["vocab_size"]
     with tempfile.TemporaryDirectory() as directory:
@@ -64,7 +70,7 @@ def measure(model, length, ranks, layer_inputs, dtype="float32"):
         config = engine.job(
             model, data, directory,
             model={"dtype": dtype}, data={"sequence_length": length}, parallelism={"sequence": ranks},
-            training={"steps": 2}, memory={"layer_inputs": layer_inputs}, checkpoint={"directory": ""},
+            training={"steps": 2}, memory=RETENTIONS[retention], checkpoint={"directory": ""},
         )  # fmt: skip
         samplers = []
 
@@ -84,16 +90,16 @@ def measure(model, length, ranks, layer_inputs, dtype="float32"):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--cases", default="512x1:recompute,2048x1:recompute,2048x1:keep,2048x2:recompute,2048x3:recompute")
+    parser.add_argument("--cases", default="512x1:recompute,2048x1:recompute,2048x1:keep,2048x1:segments,2048x2:recompute,2048x3:recompute")
     parser.add_argument("--bfloat16", action="store_true")
     arguments = parser.parse_args()
-    print("| tokens | ranks | layer inputs | estimate MiB | peak MiB | estimate / peak | anonymous MiB |\n|---|---|---|---|---|---|---|")
+    print("| tokens | ranks | retention | estimate MiB | peak MiB | estimate / peak | anonymous MiB |\n|---|---|---|---|---|---|---|")
     for case in arguments.cases.split(","):
-        shape, layer_inputs = case.split(":")
+        shape, retention = case.split(":")
         length, ranks = map(int, shape.split("x"))
-        plan, peaks = measure(arguments.model, length, ranks, layer_inputs, "bfloat16" if arguments.bfloat16 else "float32")
+        plan, peaks = measure(arguments.model, length, ranks, retention, "bfloat16" if arguments.bfloat16 else "float32")
         estimate = plan["total_bytes"]
-        print(f"| {length} | {ranks} | {layer_inputs} | {estimate / MEBIBYTE:.0f} | {peaks['VmHWM'] / MEBIBYTE:.0f} "
+        print(f"| {length} | {ranks} | {retention} | {estimate / MEBIBYTE:.0f} | {peaks['VmHWM'] / MEBIBYTE:.0f} "
               f"| {estimate / peaks['VmHWM']:.3f} | {peaks['RssAnon'] / MEBIBYTE:.0f} |", flush=True)  # fmt: skip
 
 

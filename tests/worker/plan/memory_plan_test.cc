@@ -75,6 +75,27 @@ TEST(MemoryPlanTest, KeepsActivationsWhereTheyFitAndRecomputesWhereNot) {
   EXPECT_TRUE(tight.fits);
 }
 
+TEST(MemoryPlanTest, RunsAttentionTwiceOnlyWhereItsOutputsDoNotFit) {
+  const MemoryPlan roomy = PlanOf(Job(8192, 1), Limits(1, 4 * kGiB));
+  EXPECT_EQ(roomy.attention_outputs, AttentionOutputs::kKeep);
+  EXPECT_EQ(roomy.segment_layers, 1);
+  const MemoryPlan tight = PlanOf(Job(8192, 1), Limits(1, 7 * kGiB / 2));
+  EXPECT_TRUE(tight.fits);
+  EXPECT_EQ(tight.layer_inputs, LayerInputs::kRecompute);
+  EXPECT_EQ(tight.attention_outputs, AttentionOutputs::kRecompute);
+  EXPECT_EQ(tight.segment_layers, 3);  // of 30 layers: (10 + 3) inputs and 3 outputs stay
+  EXPECT_EQ(Term(tight, "layer_inputs"), int64_t{13} * 8192 * 576 * 4);
+  EXPECT_EQ(Term(tight, "attention_outputs"), int64_t{3} * 8192 * 9 * (64 * 4 + 4));
+}
+
+TEST(MemoryPlanTest, SuggestsRunningAttentionTwiceWhereTheJobKeepsItsOutputs) {
+  RunConfig config = Job(8192, 1);
+  config.attention_outputs = AttentionOutputs::kKeep;
+  const MemoryPlan plan = PlanOf(config, Limits(1, 7 * kGiB / 2));
+  EXPECT_FALSE(plan.fits);
+  EXPECT_THAT(plan.suggestion, HasSubstr("memory.attention_outputs: recompute"));
+}
+
 TEST(MemoryPlanTest, TakesTheFrugalWayWhereMemoryIsUnknown) {
   const MemoryPlan plan = PlanOf(Job(4096, 1), Limits(1, 0));
   EXPECT_EQ(plan.layer_inputs, LayerInputs::kRecompute);

@@ -71,6 +71,8 @@ TEST(RunConfigTest, RefusesWhatThisVersionDoesNotImplement) {
   EXPECT_FALSE(with({{"model", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4}}}}}}).empty());
   EXPECT_FALSE(with({{"data", {{"train", {{{"path", "/x.txt"}, {"weight", 2.0}}}}}}}).empty());
   EXPECT_TRUE(with({{"memory", {{"layer_inputs", "keep"}, {"sharding", "none"}}}}).empty());
+  EXPECT_TRUE(with({{"memory", {{"attention_outputs", "recompute"}}}}).empty());
+  EXPECT_FALSE(with({{"memory", {{"layer_inputs", "keep"}, {"attention_outputs", "recompute"}}}}).empty());
 }
 
 TEST(RunConfigTest, NeedsStepsOrEpochs) {

@@ -25,8 +25,9 @@ struct MicroBatch {
 };
 
 // The model without its head: embedding, layers, final norm. Backward adds every weight's gradient, over this rank's
-// tokens, to the parameters' buffers. Keeps one layer input per layer and what `plan.layer_inputs` says. Owned by the
-// trainer; `parameters` and `sequence_group` outlive it; one thread; collective over the sequence group.
+// tokens, to the parameters' buffers. Keeps the input of every layer and what `plan.layer_inputs` says; or, of segments
+// of `plan.segment_layers` layers, the first layer's input, and runs a segment forward again before its backward. Owned
+// by the trainer; `parameters` and `sequence_group` outlive it; one thread; collective over the sequence group.
 class Decoder {
  public:
   Decoder(const plan::ModelConfig& config, const plan::MemoryPlan& plan, const Parameters& parameters,
@@ -48,6 +49,11 @@ class Decoder {
   std::vector<DeviceSpan> TakeExchangeSpans() { return attention_.TakeExchangeSpans(); }
 
  private:
+  int64_t End(int64_t begin) const;  // of the segment that begins with layer `begin`
+  at::Tensor Input(int64_t layer) const;
+  void ForwardLayers(const MicroBatch& batch, int64_t begin, int64_t end);
+  void ForwardSegmentAgain(const MicroBatch& batch, int64_t begin);
+
   plan::ModelConfig config_;
   Workspace& workspace_;
   UlyssesAttention attention_;
@@ -56,7 +62,11 @@ class Decoder {
   at::Tensor inverse_frequencies_;
   at::Tensor embedding_VE_, d_embedding_VE_;
   at::Tensor norm_E_, d_norm_E_;
-  at::Tensor inputs_LSE_;  // [layers + 1, S, E]: what goes into each layer, and out of the last
+  bool recomputes_attention_;
+  int64_t segment_layers_;
+  // [segments + segment_layers, S, E]: what goes into each segment and out of the last, then what goes into each other
+  // layer of the segment at work.
+  at::Tensor inputs_GSE_;
 };
 
 }  // namespace ithaca::engine

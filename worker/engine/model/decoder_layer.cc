@@ -33,13 +33,16 @@ DecoderLayer::DecoderLayer(const plan::ModelConfig& config, const Parameters& pa
 }
 
 void DecoderLayer::Forward(const at::Tensor& x_SE, const LayerBatch& batch, LayerState& state, at::Tensor& out_SE) {
+  const at::Tensor attended_SHD = Attend(x_SE, batch, state);
+  AfterAttention(x_SE, attended_SHD.reshape({x_SE.size(0), -1}), state, out_SE);
+}
+
+at::Tensor DecoderLayer::Attend(const at::Tensor& x_SE, const LayerBatch& batch, LayerState& state) {
   const int64_t heads = config_.query_heads + 2 * config_.kv_heads;
   const std::vector<int64_t> qkv_shape = {x_SE.size(0), heads, config_.head_dim};
   at::Tensor qkv_SHD = options_.keep_activations ? at::empty(qkv_shape, x_SE.options()) : Scratch("qkv", qkv_shape);
   ComputeQkv(Normalize(x_SE, weights_.input_norm), batch.rope, qkv_SHD);
-  const at::Tensor attended_SHD =
-      attention_.Forward(qkv_SHD, batch.documents, options_.keep_activations, state.attention);
-  AfterAttention(x_SE, attended_SHD.reshape({x_SE.size(0), -1}), state, out_SE);
+  return attention_.Forward(qkv_SHD, batch.documents, options_.keep_activations, state.attention);
 }
 
 void DecoderLayer::Backward(const at::Tensor& x_SE, const LayerBatch& batch, LayerState& state, at::Tensor& d_SE) {

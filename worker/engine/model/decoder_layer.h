@@ -45,6 +45,9 @@ class DecoderLayer {
   // x_SE -> out_SE (not the same memory).
   void Forward(const at::Tensor& x_SE, const LayerBatch& batch, LayerState& state, at::Tensor& out_SE);
 
+  // Forward up to attention: all that Backward needs where activations are not kept. Returns attended_SHD.
+  at::Tensor Attend(const at::Tensor& x_SE, const LayerBatch& batch, LayerState& state);
+
   // d_SE comes as the gradient of out_SE and leaves as that of x_SE, which must still hold its values. Frees `state`.
   void Backward(const at::Tensor& x_SE, const LayerBatch& batch, LayerState& state, at::Tensor& d_SE);
 
