@@ -37,6 +37,13 @@ class GridMesh : public Mesh {
   }
 
   void Abort(const std::string& reason) override {
+    if (!failed_key_.empty()) {
+      try {
+        Tell(failed_key_, "failed");
+      } catch (const EngineError&) {
+        // Then they learn it from the end of this process.
+      }
+    }
     for (const auto& group : owned_) group->Abort(reason);
   }
 
@@ -44,12 +51,9 @@ class GridMesh : public Mesh {
   friend class ithaca::engine::Mesh;
 
   void DoAndTell(const std::string& key, const std::function<void()>& work) {
-    try {
-      work();
-    } catch (...) {
-      Tell(key, "failed");
-      throw;
-    }
+    failed_key_ = key;
+    work();
+    failed_key_.clear();
     Tell(key, "done");
   }
 
@@ -88,7 +92,8 @@ class GridMesh : public Mesh {
   Communicator* world_ = nullptr;
   Communicator* sequence_ = nullptr;
   Communicator* replicas_ = nullptr;
-  int64_t works_ = 0;  // done by rank 0 so far
+  int64_t works_ = 0;       // done by rank 0 so far
+  std::string failed_key_;  // of the work of rank 0 that threw: the others hear of it once this rank has said why
 };
 
 // Ranks that were told different things would wait for each other for ever.

@@ -45,7 +45,7 @@ class Mesh {
   // throw EngineError (peer lost).
   virtual void OnRankZero(const std::function<void()>& work) = 0;
 
-  // From any thread: makes pending and later collectives fail, here with `reason`, on the other ranks as a lost peer.
+  // After a failure: makes pending and later collectives fail, here with `reason`, on the other ranks as a lost peer.
   virtual void Abort(const std::string& reason) = 0;
 };
 
