@@ -136,7 +136,14 @@ TEST(MeshTest, FailedWorkOfRankZeroIsALostPeerToTheOthers) {
   std::vector<std::string> failures;
   RunMesh(
       2, [](int) { return 2; }, 120,
-      [](int, Mesh& mesh) { mesh.OnRankZero([] { throw EngineError(ExitCode::kCheckpointIo, "the disk is full"); }); },
+      [](int rank, Mesh& mesh) {
+        try {
+          mesh.OnRankZero([] { throw EngineError(ExitCode::kCheckpointIo, "the disk is full"); });
+        } catch (const EngineError& error) {
+          if (rank == 0) mesh.Abort(error.what());
+          throw;
+        }
+      },
       &failures);
   EXPECT_EQ(failures[0], "40 the disk is full");
   EXPECT_EQ(failures[1], "31 rank 0 failed while the other ranks waited for it");
