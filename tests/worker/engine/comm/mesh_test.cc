@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,6 +40,7 @@ void RunMesh(
     int world_size, const std::function<int(int)>& sequence_ranks, int64_t timeout_seconds,
     const std::function<void(int, Mesh&)>& body, std::vector<std::string>* failures,
     const std::function<std::string(int)>& agreement = [](int) { return ""; }) {
+  signal(SIGPIPE, SIG_IGN);  // as the engine does
   std::promise<int> listening;
   const std::shared_future<int> port = listening.get_future().share();
   failures->assign(world_size, "");
@@ -157,11 +159,13 @@ TEST(MeshTest, ARankThatAbortsEndsTheOthersWhileItLives) {
       2, [](int) { return 2; }, 120,
       [&](int rank, Mesh& mesh) {
         if (rank == 1) {
+          mesh.sequence().Barrier();  // rank 0 is past Mesh::Create
           mesh.Abort("no memory left");
           rank_zero_ended.wait();
           return;  // to the barrier
         }
         try {
+          mesh.sequence().Barrier();
           mesh.sequence().Barrier();
         } catch (const EngineError&) {
           ended.set_value();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <exception>
 #include <functional>
@@ -18,6 +19,7 @@ namespace ithaca::engine {
 // leaves a body fails the test.
 inline void RunRanks(int size, const std::function<void(Communicator&)>& body,
                      std::chrono::milliseconds timeout = std::chrono::seconds(120)) {
+  signal(SIGPIPE, SIG_IGN);  // as the engine does
   const auto store = c10::make_intrusive<c10d::HashStore>();
   std::vector<std::thread> threads;
   std::vector<std::string> failures(size);
