@@ -110,7 +110,7 @@ absl::StatusOr<ExitCode> Estimate(const EstimateOptions& options, OutputFormat o
   if (model_json.is_discarded()) return absl::InvalidArgumentError(absl::StrCat(path, "/config.json is not JSON"));
   plan::Problems problems;
   plan::RunConfig config = plan::ParseRunConfig(ToRunJson(job.spec), problems);
-  const plan::ModelConfig model = plan::ParseModelConfig(model_json, problems);
+  const plan::ModelConfig model = plan::ModelOf(config, model_json, problems);
   if (!problems.empty()) return ProblemsError(job.spec.name(), problems);
   ASSIGN_OR_RETURN(const plan::DeviceLimits limits, LimitsOf(options, config));
   config.device = limits.kind;

@@ -135,7 +135,7 @@ v1::Plan MakePlan(const v1::JobSpec& spec, const plan::RunConfig& config, const 
     return {};
   }
   plan::Problems problems;
-  const plan::ModelConfig model = plan::ParseModelConfig(parsed, problems);
+  const plan::ModelConfig model = plan::ModelOf(config, parsed, problems);
   AddProblems(problems, "model_config_json", mistakes);
   if (!mistakes.empty()) return {};
   const plan::DeviceLimits limits = LimitsOf(spec, device, nodes);

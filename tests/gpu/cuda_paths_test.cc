@@ -155,29 +155,45 @@ struct AttentionCase {
 
 // `qkv`, `d_out` -> out, d_qkv of packed documents, by one backend.
 std::pair<at::Tensor, at::Tensor> Attend(const AttentionCase& c, const std::string& backend, const at::Tensor& qkv,
-                                         const at::Tensor& d_out,
-                                         const DocumentStarts& documents = {0, 70, 71, 200, 256}) {
+                                         const at::Tensor& d_out, const AttentionMask& mask) {
   const auto solo = MakeSoloCommunicator();
   UlyssesAttention attention(plan::HeadPlan(c.query_heads, c.kv_heads, 1), c.head_dim, *solo, backend);
   AttentionState state;
-  const at::Tensor out = attention.Forward(qkv, documents, /*keep_qkv=*/false, state).clone();
-  return {out, attention.Backward(d_out, qkv, documents, state)};
+  const at::Tensor out = attention.Forward(qkv, mask, /*keep_qkv=*/false, state).clone();
+  return {out, attention.Backward(d_out, qkv, mask, state)};
 }
 
 TEST_P(CudaPathsTest, AttentionBackendsOverPackedDocuments) {
+  const DocumentStarts documents = {0, 70, 71, 200, 256};
   std::vector<std::string> backends = {"reference", "cuda_efficient", "auto"};
   if (!fp32()) backends.insert(backends.end(), {"cudnn", "cuda_flash"});
   for (const AttentionCase& shape :
        {AttentionCase{"", 8, 2, 64}, AttentionCase{"", 9, 3, 64}, AttentionCase{"", 4, 4, 128}}) {
     const at::Tensor qkv = Random({256, shape.query_heads + 2 * shape.kv_heads, shape.head_dim});
     const at::Tensor d_out = Random({256, shape.query_heads, shape.head_dim});
-    const auto [out, d_qkv] = Attend(shape, "reference", qkv, d_out);
+    const auto [out, d_qkv] = Attend(shape, "reference", qkv, d_out, documents);
     for (const std::string& backend : backends) {
       const std::string what = backend + " with " + std::to_string(shape.query_heads) + " heads";
-      const auto [gpu_out, gpu_d_qkv] = Attend(shape, backend, OnGpu(qkv), OnGpu(d_out));
+      const auto [gpu_out, gpu_d_qkv] = Attend(shape, backend, OnGpu(qkv), OnGpu(d_out), documents);
       ExpectNear(gpu_out, out, what + ": output");
       ExpectNear(gpu_d_qkv, d_qkv, what + ": gradients", 2);
     }
+  }
+}
+
+TEST_P(CudaPathsTest, WindowsOverPackedDocuments) {
+  const AttentionCase c{"", 9, 3, 64};
+  const at::Tensor qkv = Random({256, 15, 64}), d_out = Random({256, 9, 64});
+  const DocumentStarts documents = {0, 70, 71, 200, 256};
+  const auto [out, d_qkv] = Attend(c, "reference", qkv, d_out, {documents, 33});
+  for (const std::string& backend : std::vector<std::string>{"reference", "cuda_flash", "auto"}) {
+    if (fp32() && backend != "reference") {
+      EXPECT_ANY_THROW(Attend(c, backend, OnGpu(qkv), OnGpu(d_out), {documents, 33})) << backend;
+      continue;
+    }
+    const auto [gpu_out, gpu_d_qkv] = Attend(c, backend, OnGpu(qkv), OnGpu(d_out), {documents, 33});
+    ExpectNear(gpu_out, out, backend + ": output");
+    ExpectNear(gpu_d_qkv, d_qkv, backend + ": gradients", 2);
   }
 }
 

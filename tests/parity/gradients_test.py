@@ -87,6 +87,16 @@ def test_segments_run_twice_have_bitwise_the_same_gradients(ranks, model_path, t
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
+def test_replicas_add_their_gradients(ranks, model_path, reference_step, tmp_path):
+    documents = models.tiny_documents([101, 9, 64, 33, 80, 57])
+    ours = first_step(
+        model_path("llama-grouped"), documents, tmp_path,
+        data={"sequence_length": 101}, parallelism={"sequence": ranks, "replicas": 2}, training={"global_batch": 6},
+    )  # fmt: skip
+    assert compare.gradient_problems(ours, reference_step("llama-grouped", documents), compare.TINY_MODEL) == []
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
 def test_micro_batches_weigh_by_their_targets(ranks, model_path, reference_step, tmp_path):
     documents = models.tiny_documents([101, 9, 64])
     ours = first_step(

@@ -20,7 +20,11 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 64,
 }  # fmt: skip
 
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128}
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
+
 LLAMA, QWEN3 = transformers.LlamaConfig, transformers.Qwen3Config
+QWEN2, MISTRAL, SMOLLM3 = transformers.Qwen2Config, transformers.MistralConfig, transformers.SmolLM3Config
 TINY = {
     "llama-grouped": lambda: LLAMA(**SHARED, hidden_size=48, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False),
     "llama-uneven-heads": lambda: LLAMA(
@@ -38,19 +42,40 @@ TINY = {
     "qwen3-tied": lambda: QWEN3(
         **SHARED, hidden_size=48, num_attention_heads=7, num_key_value_heads=7, head_dim=8, tie_word_embeddings=True
     ),
+    "qwen2": lambda: QWEN2(**SHARED, hidden_size=48, num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=True),
+    "qwen2-yarn": lambda: QWEN2(
+        **SHARED, hidden_size=48, num_attention_heads=4, num_key_value_heads=4, rope_parameters=YARN, tie_word_embeddings=False
+    ),
+    "mistral": lambda: MISTRAL(
+        **SHARED, hidden_size=48, num_attention_heads=6, num_key_value_heads=2, sliding_window=None, tie_word_embeddings=False
+    ),
+    "mistral-window": lambda: MISTRAL(
+        **SHARED, hidden_size=48, num_attention_heads=6, num_key_value_heads=2, sliding_window=19, tie_word_embeddings=False
+    ),
+    "qwen2-window": lambda: QWEN2(
+        **SHARED, hidden_size=72, num_attention_heads=9, num_key_value_heads=3, use_sliding_window=True, sliding_window=30,
+        max_window_layers=1, tie_word_embeddings=True
+    ),
+    "llama-linear-rope": lambda: LLAMA(
+        **SHARED, hidden_size=48, num_attention_heads=4, num_key_value_heads=2, rope_parameters=LINEAR, tie_word_embeddings=True
+    ),
+    "smollm3": lambda: SMOLLM3(
+        **(SHARED | {"num_hidden_layers": 4}), hidden_size=48, num_attention_heads=6, num_key_value_heads=2, pad_token_id=0,
+        no_rope_layer_interval=2, tie_word_embeddings=True,
+    ),
 }
 
 
-def make_tiny(name, directory):
+def make_tiny(kind, directory):
     """Writes a random model; norm weights are random too, so that a norm applied in the wrong place shows."""
-    torch.manual_seed(sorted(TINY).index(name))
-    model = transformers.AutoModelForCausalLM.from_config(TINY[name](), dtype=torch.float32)
+    torch.manual_seed(sorted(TINY).index(kind))
+    model = transformers.AutoModelForCausalLM.from_config(TINY[kind](), dtype=torch.float32)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.dim() == 1:
-                parameter.uniform_(0.5, 1.5)
-    model.save_pretrained(directory / name)
-    return directory / name
+                parameter.uniform_(*((-0.5, 0.5) if name.endswith("bias") else (0.5, 1.5)))
+    model.save_pretrained(directory / kind)
+    return directory / kind
 
 
 def tiny_documents(lengths, seed=0, vocabulary=SHARED["vocab_size"]):

@@ -226,9 +226,30 @@ def stage_qwen3_4b(context):
 
 
 def stage_million(context):
-    """1,048,576 tokens."""
-    return {"passed": None, "skipped": "SmolLM2 was trained on 8,192 positions; 1,048,576 need YaRN scaling, which this version does not "
-            "implement (model.rope_scaling is refused). Nothing was run."}  # fmt: skip
+    """A model of SmolLM2-135M's shape at 1,048,576 tokens, 128 times its positions by YaRN: one step."""
+    import models
+    import processes
+
+    config, length = models.SMOLLM2_135M, 1 << 20
+    if context.rehearse:
+        config = config | {"hidden_size": 72, "intermediate_size": 128, "num_hidden_layers": 4, "vocab_size": 1024,
+                           "max_position_embeddings": 128}  # fmt: skip
+        length = 512
+    model = models.write_model(context.work / "smollm2-shape", config, device=context.device)
+    tokens = models.write_tokens(context.work / "million.jsonl", config["vocab_size"], length, 1)
+    scaling = {"type": "yarn", "factor": length / config["max_position_embeddings"]}
+    job = processes.job(model, tokens, context.device, length, model={"dtype": "bfloat16", "rope_scaling": scaling},
+                        training={"steps": 1})  # fmt: skip
+    began = time.monotonic()
+    try:
+        events = processes.run_engine(BUNDLE, job, context.work / "million", (), None, max(60, context.remaining()))
+    except processes.RunFailed as failure:
+        return {"passed": False, "tokens": length, "failed": str(failure), "seconds": time.monotonic() - began}
+    plan, (step,) = processes.named(events, "plan")[0], processes.named(events, "step")
+    return {"passed": math.isfinite(step["loss"]), "tokens": length, "loss": step["loss"], "seconds": step["seconds"],
+            "tokens_per_second": length / step["seconds"], "mfu": step.get("mfu"), "peak_bytes": step["memory"]["peak"],
+            "planned_bytes": plan.get("total_bytes"), "attention_outputs": plan.get("attention_outputs"),
+            "segment_layers": plan.get("segment_layers"), "seconds_by_phase": step["seconds_by_phase"]}  # fmt: skip
 
 
 STAGES = {"paths": stage_paths, "nccl": stage_nccl, "service": stage_service, "qwen3-4b": stage_qwen3_4b, "million": stage_million}

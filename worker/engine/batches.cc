@@ -2,17 +2,19 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace ithaca::engine {
 namespace {
 
-// Sum over tokens of the number of tokens each attends to.
-double AttendedPairs(const Sequence& sequence) {
+// Sum over tokens of the number of tokens each attends to, within a window of so many if it is above 0.
+double AttendedPairs(const Sequence& sequence, int64_t window) {
   double pairs = 0;
   for (size_t d = 0; d + 1 < sequence.document_starts.size(); ++d) {
     const double length = static_cast<double>(sequence.document_starts[d + 1] - sequence.document_starts[d]);
-    pairs += length * (length + 1) / 2;
+    const double growing = window > 0 ? std::min(length, static_cast<double>(window)) : length;
+    pairs += growing * (growing + 1) / 2 + (length - growing) * growing;
   }
   return pairs;
 }
@@ -24,8 +26,12 @@ at::Tensor ShardTensor(const std::vector<int64_t>& values_T, int64_t begin, int6
 
 }  // namespace
 
-Batches::Batches(const DataSource& source, const plan::MemoryPlan& plan, RankPlace place)
-    : source_(source), plan_(plan), place_(place) {}
+Batches::Batches(const DataSource& source, const plan::ModelConfig& model, const plan::MemoryPlan& plan,
+                 RankPlace place)
+    : source_(source), plan_(plan), place_(place), window_(model.sliding_window) {
+  const auto windowed = std::count(model.windowed_layers.begin(), model.windowed_layers.end(), true);
+  windowed_share_ = static_cast<double>(windowed) / static_cast<double>(model.layers);
+}
 
 GlobalBatch Batches::Next(int64_t step) const {
   GlobalBatch batch;
@@ -35,7 +41,7 @@ GlobalBatch Batches::Next(int64_t step) const {
       Sequence sequence = source_.Get(step * plan_.global_batch + micro * plan_.replicas + replica);
       batch.target_tokens += sequence.target_tokens;
       batch.tokens += static_cast<int64_t>(sequence.ids_T.size());
-      pairs += AttendedPairs(sequence);
+      pairs += (1 - windowed_share_) * AttendedPairs(sequence, 0) + windowed_share_ * AttendedPairs(sequence, window_);
       if (replica == place_.replica) batch.sequences.push_back(std::move(sequence));
     }
   }

@@ -8,6 +8,7 @@
 #include "worker/engine/data/data_source.h"
 #include "worker/engine/model/decoder.h"
 #include "worker/plan/memory_plan.h"
+#include "worker/plan/model_config.h"
 
 namespace ithaca::engine {
 
@@ -29,7 +30,7 @@ struct RankPlace {
 // replica; the shard of sequence rank r is tokens [r S, (r + 1) S). Owned by the trainer; one thread.
 class Batches {
  public:
-  Batches(const DataSource& source, const plan::MemoryPlan& plan, RankPlace place);
+  Batches(const DataSource& source, const plan::ModelConfig& model, const plan::MemoryPlan& plan, RankPlace place);
 
   // What step `step` (from 0) trains on.
   GlobalBatch Next(int64_t step) const;
@@ -44,6 +45,8 @@ class Batches {
   const DataSource& source_;
   const plan::MemoryPlan plan_;
   const RankPlace place_;
+  int64_t window_;         // of windowed layers
+  double windowed_share_;  // of the layers
 };
 
 }  // namespace ithaca::engine

@@ -56,11 +56,9 @@ plan::RunConfig ReadRunConfig(const EngineOptions& options) {
 
 plan::ModelConfig ReadModelConfig(const plan::RunConfig& config) {
   const std::string path = config.model_path + "/config.json";
-  nlohmann::json json = ReadJson(path, plan::ExitCode::kInvalidModel);
-  const nlohmann::json scaling = nlohmann::json::parse(config.rope_scaling_json);
-  if (!scaling.empty()) json["rope_scaling"] = scaling;
+  const nlohmann::json json = ReadJson(path, plan::ExitCode::kInvalidModel);
   plan::Problems problems;
-  plan::ModelConfig model = plan::ParseModelConfig(json, problems);
+  plan::ModelConfig model = plan::ModelOf(config, json, problems);
   ThrowIfAny(problems, plan::ExitCode::kInvalidModel, path);
   return model;
 }
@@ -111,8 +109,8 @@ plan::MemoryPlan CheckAlone(const plan::RunConfig& config, const plan::ModelConf
 std::string AgreementOf(const plan::RunConfig& config, const plan::MemoryPlan& plan) {
   const nlohmann::json json = plan::ToJson(plan);
   std::string text;
-  for (const char* key : {"dtype", "global_batch", "padded_sequence_length", "layer_inputs", "segment_layers",
-                          "loss_chunk", "mlp_tile"}) {
+  for (const char* key : {"dtype", "global_batch", "padded_sequence_length", "sharding", "layer_inputs",
+                          "segment_layers", "loss_chunk", "mlp_tile"}) {
     text += std::string(text.empty() ? "" : ", ") + key + " " + json[key].dump();
   }
   return text + ", steps " + std::to_string(config.steps) + ", seed " + std::to_string(config.seed);

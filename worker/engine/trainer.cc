@@ -27,18 +27,19 @@ at::ScalarType DTypeOf(const plan::MemoryPlan& plan) {
 Trainer::Trainer(const TrainerContext& context)
     : context_(context),
       workspace_(context.device.device),
-      parameters_(context.model, DTypeOf(context.plan), context.device.device),
+      // Padded with or without sharding: a sum over ranks depends on where the transport cuts it.
+      parameters_(context.model, DTypeOf(context.plan), context.device.device, context.mesh.world().size()),
       decoder_(context.model, context.plan, parameters_, context.mesh.sequence(), workspace_),
       head_loss_(parameters_.Weight("lm_head.weight"), parameters_.Gradient("lm_head.weight"), context.plan.loss_chunk,
                  workspace_),
-      optimizer_(parameters_.flat_weights(), parameters_.flat_gradients(), parameters_.vector_elements(),
+      optimizer_(Part(parameters_.flat_weights()), Part(parameters_.flat_gradients()), UndecayedElements(),
                  {.beta1 = context.config.beta1,
                   .beta2 = context.config.beta2,
                   .epsilon = context.config.epsilon,
                   .weight_decay = context.config.weight_decay}),
       schedule_(context.config.schedule, context.config.learning_rate, context.config.warmup_steps,
                 context.config.min_ratio, TotalSteps()),
-      batches_(context.train, context.plan, PlaceOf(context.mesh)),
+      batches_(context.train, context.model, context.plan, PlaceOf(context.mesh)),
       timer_(context.device.device) {}
 
 void Trainer::LoadWeights(const WeightFiles& files) {
@@ -78,6 +79,10 @@ StepReport Trainer::Step() {
   const double clip = clip_norm > 0 && report.grad_norm > clip_norm ? clip_norm / report.grad_norm : 1.0;
   report.learning_rate = schedule_.LearningRate(steps_done_);
   optimizer_.Step(report.learning_rate, at::full({1}, clip, parameters_.flat_gradients().options()));
+  if (sharded()) {
+    parameters_.flat_gradients().zero_();
+    context_.mesh.world().AllGather(parameters_.flat_weights());
+  }
   timer_.Count("optimizer");
 
   context_.heartbeat.SetStep(++steps_done_);
@@ -107,7 +112,9 @@ void Trainer::AccumulateGradients(const GlobalBatch& batch) {
 void Trainer::Reduce(StepReport& report) {
   Communicator& world = context_.mesh.world();
   at::Tensor& gradients = parameters_.flat_gradients();
-  if (world.size() > 1) {
+  if (sharded()) {
+    world.ReduceScatterSum(gradients);
+  } else if (world.size() > 1) {
     for (int64_t begin = 0; begin < gradients.numel(); begin += kReduceElements) {
       at::Tensor part = gradients.narrow(0, begin, std::min(kReduceElements, gradients.numel() - begin));
       world.AllReduceSum(part);
@@ -116,10 +123,13 @@ void Trainer::Reduce(StepReport& report) {
   // One more collective carries the loss and what the ranks were asked for; any rank's request is everybody's.
   const bool stop = context_.requests.stop || context_.events.reader_gone();
   const bool checkpoint = context_.requests.checkpoint.exchange(false);
-  at::Tensor sums = at::tensor({0.0, stop ? 1.0 : 0.0, checkpoint ? 1.0 : 0.0}, at::kDouble).to(context_.device.device);
+  at::Tensor sums =
+      at::tensor({0.0, stop ? 1.0 : 0.0, checkpoint ? 1.0 : 0.0, 0.0}, at::kDouble).to(context_.device.device);
   sums.narrow(0, 0, 1).copy_(head_loss_.loss());
+  if (sharded()) sums.narrow(0, 3, 1).copy_(SumOfSquares(Part(gradients)));
   if (world.size() > 1) world.AllReduceSum(sums);
-  const at::Tensor on_host = at::cat({sums, SumOfSquares(gradients)}).cpu();
+  if (!sharded()) sums.narrow(0, 3, 1).copy_(SumOfSquares(gradients));
+  const at::Tensor on_host = sums.cpu();
   const double* values = on_host.const_data_ptr<double>();
   report.loss = values[0];
   stop_agreed_ = values[1] > 0;
@@ -139,7 +149,7 @@ void Trainer::Evaluate() {
   const int64_t available = context_.evaluation->sequences_per_epoch();
   const int64_t wanted = context_.config.evaluate_sequences;
   const int64_t sequences = wanted > 0 ? std::min(wanted, available) : available;
-  const Batches batches(*context_.evaluation, context_.plan, PlaceOf(context_.mesh));
+  const Batches batches(*context_.evaluation, context_.model, context_.plan, PlaceOf(context_.mesh));
   head_loss_.Reset();
   int64_t targets = 0;
   for (int64_t round = 0; round * context_.plan.replicas < sequences; ++round) {
@@ -173,12 +183,25 @@ void Trainer::DumpGradients(const std::string& directory) {
   report.seconds = timer_.TotalSeconds();
   report.seconds_by_phase = timer_.SecondsByPhase();
   report.memory = CurrentMemoryUsage(context_.device.device);
+  if (sharded()) context_.mesh.world().AllGather(parameters_.flat_gradients());
   if (context_.mesh.world().rank() == 0) {
     std::filesystem::create_directories(directory);
     WriteSafetensors(directory + "/gradients.safetensors", parameters_.Views(parameters_.flat_gradients()));
     context_.events.Emit("step", ToJson(report));
   }
   context_.mesh.world().Barrier();
+}
+
+at::Tensor Trainer::Part(const at::Tensor& flat) const {
+  if (!sharded()) return flat;
+  const int64_t count = flat.numel() / context_.mesh.world().size();
+  return flat.narrow(0, context_.mesh.world().rank() * count, count);
+}
+
+int64_t Trainer::UndecayedElements() const {
+  const at::Tensor part = Part(parameters_.flat_weights());
+  const int64_t begin = part.storage_offset() - parameters_.flat_weights().storage_offset();
+  return std::clamp<int64_t>(parameters_.vector_elements() - begin, 0, part.numel());
 }
 
 int64_t Trainer::TotalSteps() const {

@@ -70,10 +70,19 @@ class Trainer {
   void Reduce(StepReport& report);
   void Evaluate();
   void Save();
+  // This rank's part of a flat buffer: with sharding one of world size equal ones, else all of it.
+  at::Tensor Part(const at::Tensor& flat) const;
+  bool sharded() const { return context_.plan.sharding == plan::Sharding::kOptimizer; }
+  // One kind of optimizer state of all parameters, from all ranks. With sharding it is in the gradients' buffer, which
+  // has no gradients between steps, until ReleaseWhole.
+  at::Tensor Whole(const at::Tensor& part);
+  void ReleaseWhole();
   // The tensors of a checkpoint: weights and optimizer.
   void LoadState(const Checkpoint& checkpoint);
+  void LoadOptimizerState(const Checkpoint& checkpoint);
   void Export();
   int64_t TotalSteps() const;
+  int64_t UndecayedElements() const;  // of this rank's part: vectors, which come first
 
   TrainerContext context_;
   Workspace workspace_;

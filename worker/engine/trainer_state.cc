@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
 
 #include "worker/engine/checkpoint/checkpoint.h"
 #include "worker/engine/checkpoint/export.h"
@@ -12,15 +14,26 @@
 namespace ithaca::engine {
 namespace {
 
-NamedTensors OptimizerState(Parameters& parameters, AdamW& optimizer) {
-  NamedTensors state = parameters.Views(optimizer.exp_avg(), ".exp_avg");
-  const NamedTensors squares = parameters.Views(optimizer.exp_avg_sq(), ".exp_avg_sq");
-  state.insert(state.end(), squares.begin(), squares.end());
-  if (optimizer.master().defined()) {
-    const NamedTensors masters = parameters.Views(optimizer.master(), ".master");
-    state.insert(state.end(), masters.begin(), masters.end());
+struct StateKind {
+  const char* suffix;
+  at::Tensor part;
+};
+
+// In the order of a checkpoint's optimizer file.
+std::vector<StateKind> OptimizerState(AdamW& optimizer) {
+  std::vector<StateKind> kinds = {{".exp_avg", optimizer.exp_avg()}, {".exp_avg_sq", optimizer.exp_avg_sq()}};
+  if (optimizer.master().defined()) kinds.push_back({".master", optimizer.master()});
+  return kinds;
+}
+
+std::vector<TensorSpec> OptimizerSpecs(const Parameters& parameters, const std::vector<StateKind>& kinds) {
+  std::vector<TensorSpec> specs;
+  for (const StateKind& kind : kinds) {
+    for (const ParameterSpec& spec : parameters.specs()) {
+      specs.push_back({spec.name + kind.suffix, at::kFloat, spec.shape});
+    }
   }
-  return state;
+  return specs;
 }
 
 void LoadInto(const NamedTensors& targets, const SafetensorsReader& file) {
@@ -70,21 +83,52 @@ void Trainer::Save() {
     }
     return;
   }
-  context_.mesh.OnRankZero([this] {
-    timer_.Restart();
+  timer_.Restart();
+  std::optional<CheckpointWriter> writer;  // of rank 0
+  const std::vector<StateKind> kinds = OptimizerState(optimizer_);
+  context_.mesh.OnRankZero([&] {
+    writer.emplace(context_.config.checkpoint_directory, steps_done_);
+    writer->WriteModel(parameters_.Views(parameters_.flat_weights()));
+    writer->BeginOptimizer(OptimizerSpecs(parameters_, kinds));
+  });
+  for (const StateKind& kind : kinds) {
+    const at::Tensor whole = Whole(kind.part);
+    context_.mesh.OnRankZero([&] { writer->AppendOptimizer(parameters_.Views(whole, kind.suffix)); });
+  }
+  ReleaseWhole();
+  context_.mesh.OnRankZero([&] {
     nlohmann::json state = Identity(context_);
     state.update({{"step", steps_done_},
                   {"next_sequence", steps_done_ * context_.plan.global_batch},
                   {"optimizer_steps", optimizer_.steps()},
                   {"world_size", context_.mesh.world().size()},
                   {"threads_per_rank", at::get_num_threads()}});
-    const CheckpointInfo info = WriteCheckpoint(
-        context_.config.checkpoint_directory, steps_done_, parameters_.Views(parameters_.flat_weights()),
-        OptimizerState(parameters_, optimizer_), state, context_.config.checkpoint_keep);
+    const CheckpointInfo info = writer->Commit(state, context_.config.checkpoint_keep);
     context_.events.Emit(
         "checkpoint",
         {{"step", steps_done_}, {"path", info.path}, {"bytes", info.bytes}, {"seconds", timer_.TotalSeconds()}});
   });
+}
+
+at::Tensor Trainer::Whole(const at::Tensor& part) {
+  if (!sharded()) return part;
+  at::Tensor& flat = parameters_.flat_gradients();
+  Part(flat).copy_(part);
+  context_.mesh.world().AllGather(flat);
+  return flat;
+}
+
+void Trainer::ReleaseWhole() {
+  if (sharded()) parameters_.flat_gradients().zero_();
+}
+
+void Trainer::LoadOptimizerState(const Checkpoint& checkpoint) {
+  for (StateKind& kind : OptimizerState(optimizer_)) {
+    at::Tensor whole = sharded() ? parameters_.flat_gradients() : kind.part;
+    LoadInto(parameters_.Views(whole, kind.suffix), checkpoint.optimizer);
+    if (sharded()) kind.part.copy_(Part(whole));
+  }
+  ReleaseWhole();
 }
 
 void Trainer::LoadState(const Checkpoint& checkpoint) {
@@ -96,7 +140,7 @@ void Trainer::LoadState(const Checkpoint& checkpoint) {
                       "the job cannot go on from " + checkpoint.path +
                           ": model.dtype was float32 and now is bfloat16; float32 can go on from either");
   }
-  LoadInto(OptimizerState(parameters_, optimizer_), checkpoint.optimizer);
+  LoadOptimizerState(checkpoint);
   if (saved == at::kBFloat16 && parameters_.dtype() == at::kFloat) {
     // The bf16 weights are roundings of the master copy, which is what was trained.
     const NamedTensors masters = parameters_.Views(parameters_.flat_weights(), ".master");
@@ -131,9 +175,9 @@ void Trainer::Export() {
   context_.heartbeat.SetPhase("exporting");
   context_.mesh.OnRankZero([this] {
     timer_.Restart();
-    const CheckpointInfo info =
-        ExportHuggingFace(context_.config.model_path, parameters_.Views(parameters_.flat_weights()),
-                          context_.config.checkpoint_directory + "/export", nlohmann::json::object());
+    const CheckpointInfo info = ExportHuggingFace(
+        context_.config.model_path, parameters_.Views(parameters_.flat_weights()),
+        context_.config.checkpoint_directory + "/export", nlohmann::json::parse(context_.config.rope_scaling_json));
     context_.events.Emit("checkpoint", {{"step", steps_done_},
                                         {"path", info.path},
                                         {"bytes", info.bytes},

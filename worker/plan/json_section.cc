@@ -60,6 +60,11 @@ const json* JsonSection::Get(const std::string& key) {
 
 bool JsonSection::Has(const std::string& key) { return Get(key) != nullptr; }
 
+bool JsonSection::IsNull(const std::string& key) {
+  known_.insert(key);
+  return json_ != nullptr && json_->contains(key) && (*json_)[key].is_null();
+}
+
 JsonSection JsonSection::Child(const std::string& key) {
   return JsonSection(Get(key), path_.empty() ? key : path_ + "." + key, problems_);
 }

@@ -24,6 +24,7 @@ class JsonSection {
 
   bool Has(const std::string& key);                   // present and not null; counts as asked for
   const nlohmann::json* Get(const std::string& key);  // null if absent; counts as asked for
+  bool IsNull(const std::string& key);                // present, and null; counts as asked for
   JsonSection Child(const std::string& key);
   void Ignore(std::initializer_list<const char*> keys);  // known keys of no interest here
 

@@ -90,10 +90,16 @@ std::vector<MemoryPlan> Candidates(const RunConfig& config, const ModelConfig& m
   if (shard > kMlpTile) tiles.push_back(kMlpTile);
   if (config.mlp_tile) tiles = {*config.mlp_tile};
   std::vector<MemoryPlan> candidates;
+  std::vector<Sharding> shardings = {Sharding::kNone};
+  if (base.world_size() > 1) shardings.push_back(Sharding::kOptimizer);
+  if (config.sharding) shardings = {*config.sharding};
   for (const MemoryPlan& retention : Retentions(config, model, base)) {
     for (const int64_t tile : tiles) {
-      candidates.push_back(retention);
-      candidates.back().mlp_tile = tile;
+      for (const Sharding sharding : shardings) {
+        candidates.push_back(retention);
+        candidates.back().mlp_tile = tile;
+        candidates.back().sharding = sharding;
+      }
     }
   }
   return candidates;
@@ -137,6 +143,9 @@ void Explain(const RunConfig& config, const ModelConfig& model, MemoryPlan& plan
              std::to_string(model.query_heads) + " heads");
   choose(!config.replicas, "parallelism.replicas", std::to_string(plan.replicas), "one sequence at a time");
   choose(!config.global_batch, "training.global_batch", std::to_string(plan.global_batch), "one sequence a replica");
+  const bool sharded = plan.sharding == Sharding::kOptimizer;
+  choose(!config.sharding, "memory.sharding", sharded ? "optimizer" : "none",
+         sharded ? "the whole optimizer state would not fit in every rank" : "every rank has room for all of it");
   choose(!config.layer_inputs, "memory.layer_inputs", keep ? "keep" : "recompute", WhyLayerInputs(plan));
   choose(!config.attention_outputs, "memory.attention_outputs",
          plan.attention_outputs == AttentionOutputs::kKeep ? "keep" : "recompute", WhyAttentionOutputs(plan));
@@ -154,6 +163,9 @@ MemoryPlan MakePlan(const RunConfig& config, const ModelConfig& model, const Dev
   base.replicas = config.replicas.value_or(1);
   base.sequence_ranks = config.sequence_ranks.value_or(ChooseSequenceRanks(config, model, limits, base.replicas));
   const size_t before = problems.size();
+  if (model.sliding_window > 0 && base.device == DeviceKind::kCuda && base.dtype == DType::kFloat32) {
+    problems.push_back({"model.dtype", "float32 with a sliding window does not run on a GPU; use bfloat16"});
+  }
   CheckRanks(config, model, limits, base.sequence_ranks, base.replicas, problems);
   if (problems.size() > before) return base;
 
@@ -205,6 +217,7 @@ nlohmann::json ToJson(const MemoryPlan& plan) {
       {"global_batch", plan.global_batch},
       {"micro_batches", plan.micro_batches},
       {"padded_sequence_length", plan.padded_sequence_length},
+      {"sharding", plan.sharding == Sharding::kNone ? "none" : "optimizer"},
       {"layer_inputs", plan.layer_inputs == LayerInputs::kKeep ? "keep" : "recompute"},
       {"attention_outputs", plan.attention_outputs == AttentionOutputs::kKeep ? "keep" : "recompute"},
       {"segment_layers", plan.segment_layers},

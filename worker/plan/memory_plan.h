@@ -45,12 +45,15 @@ struct MemoryPlan {
   int64_t global_batch = 1;
   int64_t micro_batches = 1;           // of one sequence each, per replica and step
   int64_t padded_sequence_length = 0;  // sequence_length rounded up to a multiple of sequence_ranks
+  Sharding sharding = Sharding::kNone;
   LayerInputs layer_inputs = LayerInputs::kRecompute;
   AttentionOutputs attention_outputs = AttentionOutputs::kKeep;
   int64_t segment_layers = 1;  // every how many layers an input stays: 1 unless attention outputs are recomputed
   int64_t loss_chunk = 0;      // tokens of a shard whose logits exist at a time
   int64_t mlp_tile = 0;        // tokens of a shard that pass the MLP at a time; 0: all
   int threads = 1;             // CPU threads of a rank, for its scratch memory
+
+  int world_size() const { return sequence_ranks * replicas; }
 
   std::vector<MemoryTerm> terms;
   std::vector<Choice> choices;

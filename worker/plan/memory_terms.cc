@@ -174,6 +174,7 @@ void ChargeLargest(Phase& attention, Phase& exchange, Phase& mlp, Phase& head) {
 
 std::vector<MemoryTerm> TermsOfRank(const Sizes& z, int threads) {
   const int64_t n = z.model.Parameters();
+  const int64_t parts = z.plan.sharding == Sharding::kOptimizer ? z.plan.world_size() : 1;
   const int64_t state = z.b == kFloatBytes ? 2 * kFloatBytes : 3 * kFloatBytes;
   const bool cuda = z.plan.device == DeviceKind::kCuda;
   Phase attention = AttentionPhase(z, threads);
@@ -184,9 +185,9 @@ std::vector<MemoryTerm> TermsOfRank(const Sizes& z, int threads) {
   return {
       {"parameters", n * z.b, Count(static_cast<double>(n)) + " x " + Number(z.b) + " B"},
       {"gradients", n * kFloatBytes, Count(static_cast<double>(n)) + " x 4 B (fp32 sums)"},
-      {"optimizer", n * state,
-       Count(static_cast<double>(n)) + " x " + Number(state) + " B (AdamW, fp32" +
-           (state == 3 * kFloatBytes ? ", with master weights)" : ")")},
+      {"optimizer", (n + parts - 1) / parts * state,
+       Count(static_cast<double>(n)) + (parts > 1 ? " / " + Number(parts) + " ranks" : "") + " x " + Number(state) +
+           " B (AdamW, fp32" + (state == 3 * kFloatBytes ? ", with master weights)" : ")")},
       LayerInputsTerm(z),
       {"attention_outputs", z.held_layers * (z.out_heads + z.T * z.hq * kFloatBytes),
        Number(z.held_layers) + " layers x " + Number(z.T) + " tokens x " + Number(z.hq) + " heads x (" + Number(z.D) +

@@ -4,24 +4,16 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "worker/plan/problem.h"
+#include "worker/plan/rope_scaling.h"
 
 namespace ithaca::plan {
 
-enum class ModelFamily { kLlama, kQwen3 };
-
-// RoPE frequencies rescaled as Llama 3.1 does it (config.json rope_scaling.rope_type "llama3").
-struct Llama3RopeScaling {
-  double factor = 8.0;
-  double low_freq_factor = 1.0;
-  double high_freq_factor = 4.0;
-  double original_max_position_embeddings = 8192;
-};
-
 // The shape of a decoder-only model, from a Hugging Face config.json. Counts are elements, not bytes.
 struct ModelConfig {
-  ModelFamily family = ModelFamily::kLlama;
+  std::string family;             // "Llama", as people call it
   int64_t hidden_size = 0;        // E
   int64_t intermediate_size = 0;  // of the MLP
   int64_t layers = 0;             // L
@@ -29,13 +21,20 @@ struct ModelConfig {
   int64_t kv_heads = 0;           // Hkv
   int64_t head_dim = 0;           // D
   int64_t vocab_size = 0;         // V
-  int64_t max_positions = 0;
+  int64_t max_positions = 0;      // longest sequence, RoPE scaling counted in
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;
-  std::optional<Llama3RopeScaling> rope_scaling;
+  RopeScaling rope_scaling;
   bool tied_embeddings = false;
-  bool qk_norm = false;  // Qwen3: RMSNorm over D of every query and key head
+  bool qk_norm = false;                // RMSNorm over D of every query and key head
+  bool qkv_bias = false;               // of the query, key and value projections
+  int64_t sliding_window = 0;          // keys a query sees in windowed layers, its own included; 0: there are none
+  std::vector<bool> windowed_layers;   // empty: none
+  std::vector<bool> unrotated_layers;  // layers without RoPE; empty: none
   std::optional<int64_t> eos_token_id;
+
+  bool Rotates(int64_t layer) const { return unrotated_layers.empty() || !unrotated_layers[layer]; }
+  bool Windowed(int64_t layer) const { return !windowed_layers.empty() && windowed_layers[layer]; }
 
   int64_t ParametersPerLayer() const;
   int64_t Parameters() const;  // all trained elements; a tied embedding counts once
@@ -44,8 +43,8 @@ struct ModelConfig {
 };
 
 // Reads config.json (both the flat layout and `rope_parameters` of transformers 5). An architecture or option that the
-// engine does not implement exactly (another model_type, attention_bias, mlp_bias, sliding windows, another activation
-// or RoPE type, ...) is a Problem that names it.
+// engine does not implement exactly (another model_type, an mlp_bias, another activation or RoPE type, ...) is a
+// Problem that names it. The families are in model_family.h.
 ModelConfig ParseModelConfig(const nlohmann::json& config, Problems& problems);
 
 }  // namespace ithaca::plan

@@ -44,6 +44,8 @@ int64_t LongestSequence(const RunConfig& config, const ModelConfig& model, const
 std::string SmallestChangeThatFits(const RunConfig& config, const ModelConfig& model, const DeviceLimits& limits,
                                    const MemoryPlan& plan) {
   MemoryPlan frugal = plan;
+  if (plan.world_size() > 1) frugal.sharding = Sharding::kOptimizer;
+  if (plan.sharding == Sharding::kNone && Fits(model, frugal)) return "it would fit with memory.sharding: optimizer";
   frugal.layer_inputs = LayerInputs::kRecompute;
   if (plan.layer_inputs == LayerInputs::kKeep && Fits(model, frugal)) {
     return "it would fit with memory.layer_inputs: recompute";

@@ -14,10 +14,10 @@ std::string Line(const char* format, auto... values) {
 
 std::string Header(const MemoryPlan& plan, const RunConfig& config, const ModelConfig& model,
                    const DeviceLimits& limits) {
-  std::string text = Line("Model     %s, %.1f M parameters, %lld layers, %lld query and %lld KV heads, %s",
-                          model.family == ModelFamily::kQwen3 ? "Qwen3" : "Llama", model.Parameters() / 1e6,
-                          static_cast<long long>(model.layers), static_cast<long long>(model.query_heads),
-                          static_cast<long long>(model.kv_heads), plan.dtype == DType::kFloat32 ? "fp32" : "bf16");
+  std::string text =
+      Line("Model     %s, %.1f M parameters, %lld layers, %lld query and %lld KV heads, %s", model.family.c_str(),
+           model.Parameters() / 1e6, static_cast<long long>(model.layers), static_cast<long long>(model.query_heads),
+           static_cast<long long>(model.kv_heads), plan.dtype == DType::kFloat32 ? "fp32" : "bf16");
   text += Line("Job       %lld tokens a sequence on %d rank%s, %d replica%s, %lld sequence%s a step",
                static_cast<long long>(config.sequence_length), plan.sequence_ranks, plan.sequence_ranks == 1 ? "" : "s",
                plan.replicas, plan.replicas == 1 ? "" : "s", static_cast<long long>(plan.global_batch),

@@ -27,9 +27,14 @@ void ReadModel(JsonSection section, RunConfig& config) {
 
   if (const json* scaling = section.Get("rope_scaling"); scaling != nullptr && !scaling->empty()) {
     config.rope_scaling_json = scaling->dump();
-    const bool named = scaling->is_object() && scaling->contains("type");
-    RefuseIf(true, section, "rope_scaling",
-             named ? "an override of type " + (*scaling)["type"].dump() : std::string("an override of RoPE scaling"));
+    JsonSection override_section = section.Child("rope_scaling");
+    std::string type;
+    override_section.Read("type", type);
+    if (type.empty()) override_section.AddProblem("type", "must be given: linear, yarn or llama3");
+    if (!override_section.Has("factor")) override_section.AddProblem("factor", "must be given");
+    override_section.Ignore(
+        {"original_positions", "attention_factor", "beta_fast", "beta_slow", "low_freq_factor", "high_freq_factor"});
+    override_section.RefuseUnknownKeys();
   }
 
   JsonSection lora = section.Child("lora");
@@ -79,7 +84,6 @@ void ReadData(JsonSection section, RunConfig& config, Problems& problems) {
 void ReadParallelism(JsonSection section, RunConfig& config) {
   section.Read("sequence", config.sequence_ranks, 1, 1 << 20);
   section.Read("replicas", config.replicas, 1, 1 << 20);
-  RefuseIf(config.replicas.value_or(1) > 1, section, "replicas", "more than one replica");
   section.RefuseUnknownKeys();
 }
 
@@ -97,8 +101,9 @@ void ReadTraining(JsonSection section, RunConfig& config) {
   JsonSection schedule = section.Child("schedule");
   schedule.Read("type", config.schedule,
                 std::vector<std::pair<std::string, ScheduleType>>{{"constant", ScheduleType::kConstant},
-                                                                  {"cosine", ScheduleType::kCosine}},
-                {"linear", "wsd"});
+                                                                  {"linear", ScheduleType::kLinear},
+                                                                  {"cosine", ScheduleType::kCosine},
+                                                                  {"wsd", ScheduleType::kWsd}});
   schedule.Read("warmup_steps", config.warmup_steps, 0);
   schedule.Read("min_ratio", config.min_ratio, 0.0, 1.0);
   schedule.RefuseUnknownKeys();
@@ -131,7 +136,10 @@ void ReadMemory(JsonSection section, RunConfig& config) {
   }
   section.Read("loss_chunk", config.loss_chunk, 1);
   section.Read("mlp_tile", config.mlp_tile, 0);
-  section.Expect("sharding", "none", {"optimizer", "gradients", "parameters"});
+  section.Read(
+      "sharding", config.sharding,
+      std::vector<std::pair<std::string, Sharding>>{{"none", Sharding::kNone}, {"optimizer", Sharding::kOptimizer}},
+      {"gradients", "parameters"});
   section.Expect("optimizer", "device", {"host"});
   section.Expect("parameters", "device", {"host"});
   int64_t head_groups = 1;
@@ -187,6 +195,10 @@ RunConfig ParseRunConfig(const json& json, Problems& problems) {
   root.Ignore({"labels", "priority", "restart", "limits"});
   root.RefuseUnknownKeys();
   return config;
+}
+
+ModelConfig ModelOf(const RunConfig& config, const nlohmann::json& model_config, Problems& problems) {
+  return ParseModelConfig(WithRopeScaling(model_config, json::parse(config.rope_scaling_json)), problems);
 }
 
 }  // namespace ithaca::plan

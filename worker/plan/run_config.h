@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/plan/model_config.h"
 #include "worker/plan/problem.h"
 
 namespace ithaca::plan {
@@ -15,7 +16,8 @@ enum class DeviceKind { kCpu, kCuda };
 enum class LayerInputs { kKeep, kRecompute };  // keep every activation of a layer, or only its input
 // Keep attention output and log-sum-exp of every layer, or run whole segments of layers forward again.
 enum class AttentionOutputs { kKeep, kRecompute };
-enum class ScheduleType { kConstant, kCosine };
+enum class Sharding { kNone, kOptimizer };  // over all ranks; ZeRO 0 and 1 (arXiv 1910.02054)
+enum class ScheduleType { kConstant, kLinear, kCosine, kWsd };
 
 struct DataFile {
   std::string path;  // may be a glob
@@ -30,7 +32,7 @@ struct RunConfig {
 
   std::string model_path;                // Hugging Face directory
   std::optional<DType> dtype;            // auto: bfloat16 on cuda, float32 on cpu
-  std::string rope_scaling_json = "{}";  // an override of config.json's rope_scaling; "{}" = none
+  std::string rope_scaling_json = "{}";  // instead of config.json's, for WithRopeScaling; "{}" = none
 
   std::vector<DataFile> train;
   std::vector<DataFile> eval;
@@ -55,6 +57,7 @@ struct RunConfig {
   double clip_norm = 1.0;     // 0: no clipping
   uint64_t seed = 0;
 
+  std::optional<Sharding> sharding;
   std::optional<LayerInputs> layer_inputs;
   std::optional<AttentionOutputs> attention_outputs;
   std::optional<int64_t> loss_chunk;  // tokens
@@ -78,5 +81,8 @@ struct RunConfig {
 // Reads run.json. Appends every mistake to `problems` (unknown keys, wrong types, values out of range, options this
 // version does not implement); the result is only meaningful if none was added.
 RunConfig ParseRunConfig(const nlohmann::json& json, Problems& problems);
+
+// The model of a job: its config.json with the job's own RoPE scaling.
+ModelConfig ModelOf(const RunConfig& config, const nlohmann::json& model_config, Problems& problems);
 
 }  // namespace ithaca::plan

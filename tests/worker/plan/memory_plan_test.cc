@@ -96,6 +96,18 @@ TEST(MemoryPlanTest, SuggestsRunningAttentionTwiceWhereTheJobKeepsItsOutputs) {
   EXPECT_THAT(plan.suggestion, HasSubstr("memory.attention_outputs: recompute"));
 }
 
+TEST(MemoryPlanTest, ShardsTheOptimizerWhereItsStateDoesNotFitInEveryRank) {
+  EXPECT_EQ(PlanOf(Job(2048, 4), Limits(4, 8 * kGiB)).sharding, Sharding::kNone);
+  RunConfig config = Job(2048, 4);
+  config.layer_inputs = LayerInputs::kRecompute;
+  const MemoryPlan tight = PlanOf(config, Limits(4, 2 * kGiB));
+  EXPECT_TRUE(tight.fits);
+  EXPECT_EQ(tight.sharding, Sharding::kOptimizer);
+  EXPECT_EQ(Term(tight, "optimizer"), int64_t{134515008} / 4 * 8);
+  config.sharding = Sharding::kNone;
+  EXPECT_THAT(PlanOf(config, Limits(4, 2 * kGiB)).suggestion, HasSubstr("memory.sharding: optimizer"));
+}
+
 TEST(MemoryPlanTest, TakesTheFrugalWayWhereMemoryIsUnknown) {
   const MemoryPlan plan = PlanOf(Job(4096, 1), Limits(1, 0));
   EXPECT_EQ(plan.layer_inputs, LayerInputs::kRecompute);

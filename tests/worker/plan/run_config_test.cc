@@ -67,10 +67,12 @@ TEST(RunConfigTest, RefusesWhatThisVersionDoesNotImplement) {
   };
   EXPECT_FALSE(with({{"memory", {{"layer_inputs", "offload"}}}}).empty());
   EXPECT_FALSE(with({{"memory", {{"optimizer", "host"}}}}).empty());
-  EXPECT_FALSE(with({{"training", {{"schedule", {{"type", "wsd"}}}}}}).empty());
-  EXPECT_FALSE(with({{"model", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4}}}}}}).empty());
+  EXPECT_TRUE(with({{"training", {{"schedule", {{"type", "wsd"}}}}}}).empty());
+  EXPECT_TRUE(with({{"model", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4}}}}}}).empty());
+  EXPECT_FALSE(with({{"model", {{"rope_scaling", {{"type", "yarn"}}}}}}).empty());
+  EXPECT_FALSE(with({{"model", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4}, {"beta", 1}}}}}}).empty());
   EXPECT_FALSE(with({{"data", {{"train", {{{"path", "/x.txt"}, {"weight", 2.0}}}}}}}).empty());
-  EXPECT_TRUE(with({{"memory", {{"layer_inputs", "keep"}, {"sharding", "none"}}}}).empty());
+  EXPECT_TRUE(with({{"memory", {{"layer_inputs", "keep"}, {"sharding", "optimizer"}}}}).empty());
   EXPECT_TRUE(with({{"memory", {{"attention_outputs", "recompute"}}}}).empty());
   EXPECT_FALSE(with({{"memory", {{"layer_inputs", "keep"}, {"attention_outputs", "recompute"}}}}).empty());
 }

@@ -22,6 +22,12 @@ HeadGroups LocalHeadGroups(const plan::HeadPlan& heads, int rank) {
   return groups;
 }
 
+void RefuseWindow(const AttentionMask& mask, const char* backend) {
+  if (mask.window == 0) return;
+  throw EngineError(plan::ExitCode::kInvalidConfig,
+                    std::string("attention backend '") + backend + "' does not do sliding windows");
+}
+
 at::Tensor KvPerQueryHead(const at::Tensor& kv_THD, const HeadGroups& groups) {
   at::Tensor expanded_THD = at::empty({kv_THD.size(0), groups.back().query_end, kv_THD.size(2)}, kv_THD.options());
   for (const plan::HeadSegment& group : groups) {

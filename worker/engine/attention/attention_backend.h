@@ -27,23 +27,23 @@ struct QkvHeads {
 using HeadGroups = std::vector<plan::HeadSegment>;
 HeadGroups LocalHeadGroups(const plan::HeadPlan& heads, int rank);
 
-// Exact causal attention within documents for one rank's heads. Scores are q . k * scale. Deterministic for a fixed
-// number of threads. Owned by one UlyssesAttention and used by its thread; keeps its workspace between calls. Throws
-// EngineError, naming itself, when it cannot do what is asked.
+// Exact attention of one rank's heads under a mask (causal, within documents, within a window). Scores are q . k *
+// scale. Deterministic for a fixed number of threads. Owned by one UlyssesAttention and used by its thread; keeps its
+// workspace between calls. Throws EngineError, naming itself, when it cannot do what is asked.
 class AttentionBackend {
  public:
   virtual ~AttentionBackend() = default;
   virtual const char* name() const = 0;
 
   // Writes out_THD [T, hq, D] (dtype of q) and lse_HT [hq, T] (fp32, natural logarithm of the sum of exponentials).
-  virtual void Forward(const QkvHeads& qkv, const HeadGroups& groups, const DocumentStarts& documents, double scale,
+  virtual void Forward(const QkvHeads& qkv, const HeadGroups& groups, const AttentionMask& mask, double scale,
                        at::Tensor& out_THD, at::Tensor& lse_HT) = 0;
 
   // Writes all of `gradients`; gradients of a KV head are summed over its group. Uses the saved output and log-sum-exp:
   // the forward softmax is not computed again.
   virtual void Backward(const at::Tensor& d_out_THD, const QkvHeads& qkv, const at::Tensor& out_THD,
-                        const at::Tensor& lse_HT, const HeadGroups& groups, const DocumentStarts& documents,
-                        double scale, QkvHeads& gradients) = 0;
+                        const at::Tensor& lse_HT, const HeadGroups& groups, const AttentionMask& mask, double scale,
+                        QkvHeads& gradients) = 0;
 };
 
 std::unique_ptr<AttentionBackend> MakeReferenceAttention();
@@ -58,6 +58,9 @@ std::unique_ptr<AttentionBackend> MakeCudaEfficientAttention();
 // config) for an unknown name, or one that does not run on the device.
 std::unique_ptr<AttentionBackend> MakeAttentionBackend(const std::string& name, const at::Tensor& sample_THD,
                                                        const HeadGroups& groups);
+
+// Of a backend that knows no windows: throws EngineError (invalid config) when the mask has one.
+void RefuseWindow(const AttentionMask& mask, const char* backend);
 
 // Helpers of the backends that call ATen, whose heads must be one KV head per query head.
 at::Tensor KvPerQueryHead(const at::Tensor& kv_THD, const HeadGroups& groups);  // [T, hkv, D] -> [T, hq, D]

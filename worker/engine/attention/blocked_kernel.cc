@@ -91,6 +91,14 @@ inline __attribute__((always_inline)) Vector MaskAfter(Vector v, int64_t column,
   return visible ? v : Splat(kMasked);
 }
 
+// The lanes before `first`, the first key a query sees, get kMasked.
+inline __attribute__((always_inline)) Vector MaskBefore(Vector v, int64_t column, int64_t first) {
+  Integers lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  const Integers visible = lane >= static_cast<int32_t>(first - column);
+  return visible ? v : Splat(kMasked);
+}
+
 template <int R, int C>
 struct Tile {
   Vector at[R][C];
@@ -182,9 +190,12 @@ void Scores(const float* q, const float* k_transposed, int64_t limit, int64_t he
 }
 
 // One row's step of the online softmax: scores become weights relative to the new maximum; returns the factor for what
-// was summed before. `sum` holds one partial sum per lane.
-inline float SoftmaxRow(float* s, int64_t limit, int64_t masked_from, int64_t query, float& maximum, Vector& sum) {
+// was summed before. `sum` holds one partial sum per lane. Keys from `first` to `query` are visible. Where none of the
+// block is, the weights are ones, which a later block's factor of zero removes: a query sees its own key last.
+inline float SoftmaxRow(float* s, int64_t limit, int64_t masked_from, int64_t first, int64_t query, float& maximum,
+                        Vector& sum) {
   Vector largest = Splat(kMasked);
+  for (int64_t n = 0; n < limit && n < first; n += kLanes) Store(s + n, MaskBefore(Load(s + n), n, first));
   for (int64_t n = masked_from; n < limit; n += kLanes) Store(s + n, MaskAfter(Load(s + n), n, query));
   for (int64_t n = 0; n < limit; n += kLanes) largest = Larger(largest, Load(s + n));
   const float next = LargestOf(largest) > maximum ? LargestOf(largest) : maximum;
@@ -212,13 +223,16 @@ void ForwardRows(const ForwardBlock& block, int64_t row) {
     sum[r] = Vector{};
   }
   for (int64_t i = 0; i < R * head_dim; ++i) out[i] = 0;
-  for (int64_t key = 0; key < first + R; key += kKeyBlock) {
+  const int64_t earliest = Max(0, first - block.window + 1) / kPanel * kPanel;
+  for (int64_t key = earliest; key < first + R; key += kKeyBlock) {
     const int64_t visible = first + R - key;  // by the last of the rows
     const int64_t limit = Min(RoundUp(visible, kPanel), kKeyBlock);
     Scores<R>(block.q + row * head_dim, block.k_transposed + key * head_dim, limit, head_dim, block.scratch);
     const int64_t masked_from = Min(limit, Max(first - key, 0) / kLanes * kLanes);
     for (int r = 0; r < R; ++r) {
-      factor[r] = SoftmaxRow(block.scratch + r * kKeyBlock, limit, masked_from, first + r - key, maximum[r], sum[r]);
+      const int64_t query = first + r - key;
+      factor[r] = SoftmaxRow(block.scratch + r * kKeyBlock, limit, masked_from, query - block.window + 1, query,
+                             maximum[r], sum[r]);
     }
     AccumulateRows<R>(head_dim, Min(visible, limit), block.scratch, kKeyBlock, 1, block.v + key * head_dim, out,
                       factor);
@@ -240,6 +254,7 @@ void WeightsAndGradients(const BackwardBlock& block, int64_t query, int64_t limi
     Tile<R, kColumns> weights{};
     Multiply(weights, head_dim, block.q + query * head_dim, head_dim, 1, block.k_transposed + panel, kPanel);
     const bool masked = n + kColumns * kLanes > relative;
+    const bool early = n <= relative + R - 1 - block.window;
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const float lse = block.lse[query + r] * kLog2e;
@@ -247,6 +262,7 @@ void WeightsAndGradients(const BackwardBlock& block, int64_t query, int64_t limi
       for (int c = 0; c < kColumns; ++c) {
         Vector s = weights.at[r][c] - lse;
         if (masked) s = MaskAfter(s, n + c * kLanes, relative + r);
+        if (early) s = MaskBefore(s, n + c * kLanes, relative + r - block.window + 1);
         Store(p + r * kKeyBlock + n + c * kLanes, Exp2(s));
       }
     }
@@ -292,8 +308,9 @@ void Backward(const BackwardBlock& block) {
   float* const p = block.scratch;
   float* const ds = block.scratch + kQueryBlock * kKeyBlock;
   const int64_t keys = RoundUp(block.keys, kPanel);
-  for (int64_t query = block.key_begin; query < block.tokens; query += kQueryBlock) {
-    const int64_t rows = Min(kQueryBlock, block.tokens - query);
+  const int64_t end = Min(block.tokens, block.key_begin + block.keys - 1 + block.window);  // of queries that see a key
+  for (int64_t query = block.key_begin; query < end; query += kQueryBlock) {
+    const int64_t rows = Min(kQueryBlock, end - query);
     for (int64_t row = 0; row < rows; row += kRows) {
       const int64_t strip = Min(kRows, rows - row);
       // A strip of keys reads up to kRows - 1 keys past the last one a query sees: they must be there, as zeros.

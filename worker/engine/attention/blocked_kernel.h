@@ -15,9 +15,13 @@ constexpr int64_t kHeadMultiple = 16;
 constexpr int64_t kKeyBlock = 192;   // keys at a time; a multiple of kPanel
 constexpr int64_t kQueryBlock = 96;  // queries at a time
 
-// Causal attention of queries [query_begin, query_begin + rows) of one head over the keys [0, query] of its document.
+// No window: more keys than any document has.
+constexpr int64_t kNoWindow = int64_t{1} << 40;
+
+// Causal attention of queries [query_begin, query_begin + rows) of one head over the keys (query - window, query] of
+// its document.
 struct ForwardBlock {
-  int64_t query_begin, rows, head_dim;
+  int64_t query_begin, rows, head_dim, window;
   const float* q;             // [rows][D], scaled
   const float* k_transposed;  // panels of the document
   const float* v;             // [key][D]
@@ -29,13 +33,13 @@ constexpr int64_t kForwardScratch = 8 * kKeyBlock;
 
 // Gradients through keys [key_begin, key_begin + keys), keys <= kKeyBlock, of one document and one query head.
 struct BackwardBlock {
-  int64_t key_begin, keys, tokens, head_dim;  // tokens: of the document
-  const float* q;                             // [tokens][D], scaled
-  const float* d_out;                         // [tokens][D]
-  const float* lse;                           // [tokens], natural logarithm
-  const float* delta;                         // [tokens]: rowsum(d_out * out)
-  const float* k;                             // this block's keys, [key][D]
-  const float* k_transposed;                  // its panels
+  int64_t key_begin, keys, tokens, head_dim, window;  // tokens: of the document
+  const float* q;                                     // [tokens][D], scaled
+  const float* d_out;                                 // [tokens][D]
+  const float* lse;                                   // [tokens], natural logarithm
+  const float* delta;                                 // [tokens]: rowsum(d_out * out)
+  const float* k;                                     // this block's keys, [key][D]
+  const float* k_transposed;                          // its panels
   const float* v_transposed;
   float* d_q;      // [tokens][D] +=, lacks the factor `scale`
   float* d_k;      // [keys][D] +=, lacks the factor ln(2)

@@ -14,6 +14,8 @@ namespace {
 using blocked::DocumentLayout;
 using blocked::TokenRange;
 
+int64_t WindowOf(const AttentionMask& mask) { return mask.window > 0 ? mask.window : blocked::kNoWindow; }
+
 constexpr double kLog2e = 1.4426950408889634;
 constexpr double kLn2 = 0.69314718055994531;
 
@@ -52,17 +54,17 @@ struct Shape {
 };
 
 // Attention in tiles that fit the caches, fp32 arithmetic whatever the dtype, online softmax (arXiv 2205.14135); tiles
-// that are wholly in a query's future or in another document are not touched. The order of every sum is fixed by the
-// shapes and the number of threads, not by which thread does what.
+// that are wholly in a query's future, before its window or in another document are not touched. The order of every sum
+// is fixed by the shapes and the number of threads, not by which thread does what.
 class CpuBlockedAttention : public AttentionBackend {
  public:
   explicit CpuBlockedAttention(const blocked::Kernels& kernels) : kernels_(kernels) {}
   const char* name() const override { return "cpu_blocked"; }
 
-  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const DocumentStarts& documents, double scale,
+  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const AttentionMask& mask, double scale,
                at::Tensor& out_THD, at::Tensor& lse_HT) override;
   void Backward(const at::Tensor& d_out_THD, const QkvHeads& qkv, const at::Tensor& out_THD, const at::Tensor& lse_HT,
-                const HeadGroups& groups, const DocumentStarts& documents, double scale, QkvHeads& gradients) override;
+                const HeadGroups& groups, const AttentionMask& mask, double scale, QkvHeads& gradients) override;
 
  private:
   struct Backwards;
@@ -85,10 +87,10 @@ void CpuBlockedAttention::Check(const QkvHeads& qkv) {
   }
 }
 
-void CpuBlockedAttention::Forward(const QkvHeads& qkv, const HeadGroups& groups, const DocumentStarts& documents,
+void CpuBlockedAttention::Forward(const QkvHeads& qkv, const HeadGroups& groups, const AttentionMask& mask,
                                   double scale, at::Tensor& out_THD, at::Tensor& lse_HT) {
   Check(qkv);
-  const DocumentLayout layout(documents);
+  const DocumentLayout layout(mask.documents);
   const Shape shape(qkv, groups);
   const int64_t D = shape.head_dim, rows = blocked::kQueryBlock;
   const int64_t panels_size = layout.padded_tokens() * D, values_size = layout.tokens() * D;
@@ -121,6 +123,7 @@ void CpuBlockedAttention::Forward(const QkvHeads& qkv, const HeadGroups& groups,
         {.query_begin = block.begin - begin,
          .rows = block.end - block.begin,
          .head_dim = D,
+         .window = WindowOf(mask),
          .q = q,
          .k_transposed = workspace_.at(panels + kv * panels_size + layout.padded_begin(block.document) * D),
          .v = workspace_.at(values + kv * values_size + begin * D),
@@ -139,6 +142,7 @@ struct CpuBlockedAttention::Backwards {
   const float* lse_HT;
   QkvHeads& gradients;
   double scale;
+  int64_t window;
   const blocked::Kernels& kernels;
   DocumentLayout layout;
   Shape shape;
@@ -194,7 +198,7 @@ struct CpuBlockedAttention::Backwards {
 };
 
 void CpuBlockedAttention::Backward(const at::Tensor& d_out_THD, const QkvHeads& qkv, const at::Tensor& out_THD,
-                                   const at::Tensor& lse_HT, const HeadGroups& groups, const DocumentStarts& documents,
+                                   const at::Tensor& lse_HT, const HeadGroups& groups, const AttentionMask& mask,
                                    double scale, QkvHeads& gradients) {
   Check(qkv);
   Backwards b{.d_out_THD = d_out_THD,
@@ -203,8 +207,9 @@ void CpuBlockedAttention::Backward(const at::Tensor& d_out_THD, const QkvHeads& 
               .lse_HT = lse_HT.data_ptr<float>(),
               .gradients = gradients,
               .scale = scale,
+              .window = WindowOf(mask),
               .kernels = kernels_,
-              .layout = DocumentLayout(documents),
+              .layout = DocumentLayout(mask.documents),
               .shape = Shape(qkv, groups)};
   b.runs = b.layout.CutKeys(b.shape.kv_heads, UnitThreads(), b.first_run);
   b.Reserve(workspace_, UnitThreads());
@@ -260,6 +265,7 @@ void CpuBlockedAttention::KeyGradients(const Backwards& b, int64_t run, int64_t 
                           .keys = block.end - block.begin,
                           .tokens = queries,
                           .head_dim = D,
+                          .window = b.window,
                           .q = b.q + rows,
                           .d_out = b.d_out + rows,
                           .lse = b.lse_HT + row_numbers,

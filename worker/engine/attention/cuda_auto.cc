@@ -16,18 +16,20 @@ class CudnnOrFlashAttention : public AttentionBackend {
  public:
   const char* name() const override { return "cudnn or cuda_flash"; }
 
-  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const DocumentStarts& documents, double scale,
+  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const AttentionMask& mask, double scale,
                at::Tensor& out_THD, at::Tensor& lse_HT) override {
-    For(documents).Forward(qkv, groups, documents, scale, out_THD, lse_HT);
+    For(mask).Forward(qkv, groups, mask, scale, out_THD, lse_HT);
   }
 
   void Backward(const at::Tensor& d_out_THD, const QkvHeads& qkv, const at::Tensor& out_THD, const at::Tensor& lse_HT,
-                const HeadGroups& groups, const DocumentStarts& documents, double scale, QkvHeads& gradients) override {
-    For(documents).Backward(d_out_THD, qkv, out_THD, lse_HT, groups, documents, scale, gradients);
+                const HeadGroups& groups, const AttentionMask& mask, double scale, QkvHeads& gradients) override {
+    For(mask).Backward(d_out_THD, qkv, out_THD, lse_HT, groups, mask, scale, gradients);
   }
 
  private:
-  AttentionBackend& For(const DocumentStarts& documents) { return lengths_.Take(documents) ? *cudnn_ : *flash_; }
+  AttentionBackend& For(const AttentionMask& mask) {
+    return mask.window == 0 && lengths_.Take(mask.documents) ? *cudnn_ : *flash_;
+  }
 
   CudnnLengths lengths_;
   std::unique_ptr<AttentionBackend> cudnn_ = MakeCudnnAttention(), flash_ = MakeCudaFlashAttention();

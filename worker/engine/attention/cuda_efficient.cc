@@ -34,8 +34,10 @@ class CudaEfficientAttention : public AttentionBackend {
  public:
   const char* name() const override { return "cuda_efficient"; }
 
-  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const DocumentStarts& documents, double scale,
+  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const AttentionMask& mask, double scale,
                at::Tensor& out_THD, at::Tensor& lse_HT) override {
+    RefuseWindow(mask, name());
+    const DocumentStarts& documents = mask.documents;
     Check(qkv.q_THD);
     const at::Tensor k_THD = KvPerQueryHead(qkv.k_THD, groups), v_THD = KvPerQueryHead(qkv.v_THD, groups);
     for (size_t d = 0; d + 1 < documents.size(); ++d) {
@@ -51,7 +53,8 @@ class CudaEfficientAttention : public AttentionBackend {
   }
 
   void Backward(const at::Tensor& d_out_THD, const QkvHeads& qkv, const at::Tensor& out_THD, const at::Tensor& lse_HT,
-                const HeadGroups& groups, const DocumentStarts& documents, double scale, QkvHeads& gradients) override {
+                const HeadGroups& groups, const AttentionMask& mask, double scale, QkvHeads& gradients) override {
+    const DocumentStarts& documents = mask.documents;
     Check(qkv.q_THD);
     const at::Tensor k_THD = KvPerQueryHead(qkv.k_THD, groups), v_THD = KvPerQueryHead(qkv.v_THD, groups);
     const at::Tensor d_k_THD = at::empty_like(k_THD), d_v_THD = at::empty_like(v_THD);

@@ -19,31 +19,33 @@ class CudaFlashAttention : public AttentionBackend {
  public:
   const char* name() const override { return "cuda_flash"; }
 
-  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const DocumentStarts& documents, double scale,
+  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const AttentionMask& mask, double scale,
                at::Tensor& out_THD, at::Tensor& lse_HT) override {
     Check(qkv.q_THD);
     const bool grouped = SameSize(groups);
-    const Lengths& lengths = LengthsOf(documents, qkv.q_THD.device());
+    const Lengths& lengths = LengthsOf(mask.documents, qkv.q_THD.device());
     const auto [out, lse, rng_state, unused, debug] = at::_flash_attention_forward(
         qkv.q_THD, grouped ? qkv.k_THD : KvPerQueryHead(qkv.k_THD, groups),
         grouped ? qkv.v_THD : KvPerQueryHead(qkv.v_THD, groups), lengths.starts, lengths.starts, lengths.longest,
-        lengths.longest, /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false, scale);
+        lengths.longest, /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false, scale, WindowLeft(mask),
+        WindowRight(mask));
     out_THD.copy_(out);
     lse_HT.copy_(lse);
   }
 
   void Backward(const at::Tensor& d_out_THD, const QkvHeads& qkv, const at::Tensor& out_THD, const at::Tensor& lse_HT,
-                const HeadGroups& groups, const DocumentStarts& documents, double scale, QkvHeads& gradients) override {
+                const HeadGroups& groups, const AttentionMask& mask, double scale, QkvHeads& gradients) override {
     Check(qkv.q_THD);
     const bool grouped = SameSize(groups);
-    const Lengths& lengths = LengthsOf(documents, qkv.q_THD.device());
+    const Lengths& lengths = LengthsOf(mask.documents, qkv.q_THD.device());
     // Of the shapes forward returns; without dropout nobody reads them.
     const at::Tensor no_rng = at::empty({2}, qkv.q_THD.options().dtype(at::kUInt64));
     const at::Tensor unused = at::empty({}, qkv.q_THD.options().dtype(at::kUInt64));
     const auto [d_q, d_k, d_v] = at::_flash_attention_backward(
         d_out_THD, qkv.q_THD, grouped ? qkv.k_THD : KvPerQueryHead(qkv.k_THD, groups),
         grouped ? qkv.v_THD : KvPerQueryHead(qkv.v_THD, groups), out_THD, lse_HT, lengths.starts, lengths.starts,
-        lengths.longest, lengths.longest, /*dropout_p=*/0.0, /*is_causal=*/true, no_rng, unused, scale);
+        lengths.longest, lengths.longest, /*dropout_p=*/0.0, /*is_causal=*/true, no_rng, unused, scale,
+        WindowLeft(mask), WindowRight(mask));
     gradients.q_THD.copy_(d_q);
     if (grouped) {
       gradients.k_THD.copy_(d_k);
@@ -60,6 +62,14 @@ class CudaFlashAttention : public AttentionBackend {
     at::Tensor starts;  // int32, on the device
     int64_t longest = 0;
   };
+
+  // Keys before and after the query; none given: no window.
+  static std::optional<int64_t> WindowLeft(const AttentionMask& mask) {
+    return mask.window > 0 ? std::optional<int64_t>(mask.window - 1) : std::nullopt;
+  }
+  static std::optional<int64_t> WindowRight(const AttentionMask& mask) {
+    return mask.window > 0 ? std::optional<int64_t>(0) : std::nullopt;
+  }
 
   // Kept from call to call, as every layer asks for the same documents; copied from pinned memory, so that the host
   // does not wait for the device.

@@ -15,11 +15,11 @@ class ReferenceAttention : public AttentionBackend {
  public:
   const char* name() const override { return "reference"; }
 
-  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const DocumentStarts& documents, double scale,
+  void Forward(const QkvHeads& qkv, const HeadGroups& groups, const AttentionMask& mask, double scale,
                at::Tensor& out_THD, at::Tensor& lse_HT) override {
-    ForEach(groups, documents, [&](int64_t kv, int64_t head, int64_t start, int64_t length) {
+    ForEach(groups, mask.documents, [&](int64_t kv, int64_t head, int64_t start, int64_t length) {
       const at::Tensor scores_tt =
-          Scores(Part(qkv.q_THD, head, start, length), Part(qkv.k_THD, kv, start, length), scale);
+          Scores(Part(qkv.q_THD, head, start, length), Part(qkv.k_THD, kv, start, length), scale, mask.window);
       const at::Tensor out_tD = at::softmax(scores_tt, -1).matmul(Part(qkv.v_THD, kv, start, length));
       out_THD.narrow(0, start, length).select(1, head).copy_(out_tD);
       lse_HT.select(0, head).narrow(0, start, length).copy_(at::logsumexp(scores_tt, -1));
@@ -28,14 +28,14 @@ class ReferenceAttention : public AttentionBackend {
 
   // With P = softmax: dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(dO O)), dQ = scale dS K, dK = scale dS^T Q.
   void Backward(const at::Tensor& d_out_THD, const QkvHeads& qkv, const at::Tensor& out_THD, const at::Tensor& lse_HT,
-                const HeadGroups& groups, const DocumentStarts& documents, double scale, QkvHeads& gradients) override {
+                const HeadGroups& groups, const AttentionMask& mask, double scale, QkvHeads& gradients) override {
     const at::Tensor d_k_THD = at::zeros(gradients.k_THD.sizes(), gradients.k_THD.options().dtype(at::kDouble));
     const at::Tensor d_v_THD = at::zeros_like(d_k_THD);
-    ForEach(groups, documents, [&](int64_t kv, int64_t head, int64_t start, int64_t length) {
+    ForEach(groups, mask.documents, [&](int64_t kv, int64_t head, int64_t start, int64_t length) {
       const at::Tensor q_tD = Part(qkv.q_THD, head, start, length), k_tD = Part(qkv.k_THD, kv, start, length);
       const at::Tensor d_out_tD = Part(d_out_THD, head, start, length);
       const at::Tensor lse_t = lse_HT.select(0, head).narrow(0, start, length).to(at::kDouble);
-      const at::Tensor p_tt = (Scores(q_tD, k_tD, scale) - lse_t.unsqueeze(1)).exp();
+      const at::Tensor p_tt = (Scores(q_tD, k_tD, scale, mask.window) - lse_t.unsqueeze(1)).exp();
       const at::Tensor delta_t = (d_out_tD * Part(out_THD, head, start, length)).sum(-1, true);
       const at::Tensor d_p_tt = d_out_tD.matmul(Part(qkv.v_THD, kv, start, length).t());
       const at::Tensor d_s_tt = p_tt * (d_p_tt - delta_t) * scale;
@@ -52,9 +52,11 @@ class ReferenceAttention : public AttentionBackend {
     return x_THD.narrow(0, start, length).select(1, head).to(at::kDouble);
   }
 
-  static at::Tensor Scores(const at::Tensor& q_tD, const at::Tensor& k_tD, double scale) {
-    const at::Tensor later_tt = at::ones({q_tD.size(0), q_tD.size(0)}, q_tD.options().dtype(at::kBool)).triu(1);
-    return (q_tD.matmul(k_tD.t()) * scale).masked_fill(later_tt, -std::numeric_limits<double>::infinity());
+  static at::Tensor Scores(const at::Tensor& q_tD, const at::Tensor& k_tD, double scale, int64_t window) {
+    const at::Tensor all_tt = at::ones({q_tD.size(0), q_tD.size(0)}, q_tD.options().dtype(at::kBool));
+    at::Tensor hidden_tt = all_tt.triu(1);
+    if (window > 0) hidden_tt = hidden_tt.logical_or(all_tt.tril(-window));
+    return (q_tD.matmul(k_tD.t()) * scale).masked_fill(hidden_tt, -std::numeric_limits<double>::infinity());
   }
 
   template <typename F>

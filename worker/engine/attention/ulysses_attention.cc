@@ -46,27 +46,27 @@ void CheckDocuments(const DocumentStarts& documents, int64_t tokens) {
 
 }  // namespace
 
-at::Tensor UlyssesAttention::Forward(const at::Tensor& qkv_SHD, const DocumentStarts& documents, bool keep_qkv,
+at::Tensor UlyssesAttention::Forward(const at::Tensor& qkv_SHD, const AttentionMask& mask, bool keep_qkv,
                                      AttentionState& state) {
   const at::Tensor qkv_THD = impl_->exchange.ToHeads(qkv_SHD);
-  CheckDocuments(documents, qkv_THD.size(0));
+  CheckDocuments(mask.documents, qkv_THD.size(0));
   const QkvHeads qkv = QkvHeads::Of(qkv_THD, impl_->query_heads, impl_->kv_heads);
   state.out_THD = at::empty({qkv_THD.size(0), impl_->query_heads, impl_->head_dim}, qkv_THD.options());
   state.lse_HT = at::empty({impl_->query_heads, qkv_THD.size(0)}, qkv_THD.options().dtype(at::kFloat));
-  impl_->Backend(qkv).Forward(qkv, impl_->groups, documents, impl_->scale, state.out_THD, state.lse_HT);
+  impl_->Backend(qkv).Forward(qkv, impl_->groups, mask, impl_->scale, state.out_THD, state.lse_HT);
   state.qkv_THD = keep_qkv ? qkv_THD : at::Tensor();
   return impl_->exchange.ToTokens(state.out_THD);
 }
 
-at::Tensor UlyssesAttention::Backward(const at::Tensor& d_out_SHD, const at::Tensor& qkv_SHD,
-                                      const DocumentStarts& documents, AttentionState& state) {
+at::Tensor UlyssesAttention::Backward(const at::Tensor& d_out_SHD, const at::Tensor& qkv_SHD, const AttentionMask& mask,
+                                      AttentionState& state) {
   const at::Tensor d_out_THD = impl_->exchange.ToTokensAdjoint(d_out_SHD);
   const at::Tensor qkv_THD = state.qkv_THD.defined() ? state.qkv_THD : impl_->exchange.ToHeads(qkv_SHD);
-  CheckDocuments(documents, qkv_THD.size(0));
+  CheckDocuments(mask.documents, qkv_THD.size(0));
   const QkvHeads qkv = QkvHeads::Of(qkv_THD, impl_->query_heads, impl_->kv_heads);
   const at::Tensor d_qkv_THD = at::empty(qkv_THD.sizes(), qkv_THD.options());
   QkvHeads gradients = QkvHeads::Of(d_qkv_THD, impl_->query_heads, impl_->kv_heads);
-  impl_->Backend(qkv).Backward(d_out_THD, qkv, state.out_THD, state.lse_HT, impl_->groups, documents, impl_->scale,
+  impl_->Backend(qkv).Backward(d_out_THD, qkv, state.out_THD, state.lse_HT, impl_->groups, mask, impl_->scale,
                                gradients);
   state = AttentionState();
   return impl_->exchange.ToHeadsAdjoint(d_qkv_THD);

@@ -20,6 +20,14 @@ namespace ithaca::engine {
 // ends with T. Attention is causal and never leaves a document.
 using DocumentStarts = std::vector<int64_t>;
 
+// What a query may see: itself and what is before it in its document; with a window only the last `window` of these.
+struct AttentionMask {
+  // NOLINTNEXTLINE(google-explicit-constructor): documents without a window are a mask.
+  AttentionMask(const DocumentStarts& documents, int64_t window = 0) : documents(documents), window(window) {}
+  const DocumentStarts& documents;  // outlives the mask
+  int64_t window;                   // tokens, the query's own included; 0: none
+};
+
 // What attention keeps between forward and backward of one layer.
 struct AttentionState {
   at::Tensor out_THD;  // [T, hq, D] output before the exchange back
@@ -40,12 +48,12 @@ class UlyssesAttention {
 
   // qkv_SHD [S, Hq + 2 Hkv, D] (query heads, then key heads, then value heads; RoPE applied) -> out_SHD [S, Hq, D].
   // keep_qkv: state keeps the exchanged qkv, so that Backward needs no second exchange of it.
-  at::Tensor Forward(const at::Tensor& qkv_SHD, const DocumentStarts& documents, bool keep_qkv, AttentionState& state);
+  at::Tensor Forward(const at::Tensor& qkv_SHD, const AttentionMask& mask, bool keep_qkv, AttentionState& state);
 
   // d_out_SHD [S, Hq, D] -> d_qkv_SHD [S, Hq + 2 Hkv, D]; gradients of a KV head used on several ranks are summed.
   // qkv_SHD: as given to Forward (recomputed bit for bit), may be undefined if state.qkv_THD is there. Attention itself
   // is not run again. Frees `state`.
-  at::Tensor Backward(const at::Tensor& d_out_SHD, const at::Tensor& qkv_SHD, const DocumentStarts& documents,
+  at::Tensor Backward(const at::Tensor& d_out_SHD, const at::Tensor& qkv_SHD, const AttentionMask& mask,
                       AttentionState& state);
 
   // The exchange back alone: out_SHD of a layer from its state (backward of the output projection needs it). P = 1: no

@@ -113,25 +113,42 @@ void PrepareCheckpointDirectory(const std::string& directory) {
   TemporaryDirectory::RemoveStale(directory);
 }
 
-CheckpointInfo WriteCheckpoint(const std::string& directory, int64_t step, const NamedTensors& model,
-                               const NamedTensors& optimizer, const json& state, int64_t keep) {
-  TemporaryDirectory temporary(directory, StepName(step));
-  const fs::path path = temporary.path();
-  const std::array<FileDigest, 3> digests = {
-      WriteSafetensors((path / kModelFile).string(), model, {{"format", "pt"}}),
-      WriteSafetensors((path / kOptimizerFile).string(), optimizer),
-      WriteText(path / kStateFile, state.dump(2) + "\n"),
-  };
-  CheckpointInfo info{(fs::path(directory) / StepName(step)).string(), 0};
-  json manifest = {{"step", step}, {"files", json::object()}};
+CheckpointWriter::CheckpointWriter(const std::string& directory, int64_t step)
+    : directory_(directory), step_(step), temporary_(directory, StepName(step)) {}
+
+void CheckpointWriter::WriteModel(const NamedTensors& model) {
+  model_digest_ = WriteSafetensors((fs::path(temporary_.path()) / kModelFile).string(), model, {{"format", "pt"}});
+}
+
+void CheckpointWriter::BeginOptimizer(const std::vector<TensorSpec>& specs) {
+  optimizer_.emplace((fs::path(temporary_.path()) / kOptimizerFile).string(), specs);
+}
+
+CheckpointInfo CheckpointWriter::Commit(const json& state, int64_t keep) {
+  const fs::path path = temporary_.path();
+  const std::array<FileDigest, 3> digests = {model_digest_, optimizer_->Commit(),
+                                             WriteText(path / kStateFile, state.dump(2) + "\n")};
+  CheckpointInfo info{(fs::path(directory_) / StepName(step_)).string(), 0};
+  json manifest = {{"step", step_}, {"files", json::object()}};
   for (size_t i = 0; i < kFiles.size(); ++i) {
     manifest["files"][kFiles[i]] = {{"bytes", digests[i].bytes}, {"sha256", digests[i].sha256}};
     info.bytes += digests[i].bytes;
   }
   info.bytes += WriteText(path / kManifestFile, manifest.dump(2) + "\n").bytes;
-  temporary.Commit();
-  RemoveOlder(directory, step, std::max<int64_t>(keep, 1));
+  temporary_.Commit();
+  RemoveOlder(directory_, step_, std::max<int64_t>(keep, 1));
   return info;
+}
+
+CheckpointInfo WriteCheckpoint(const std::string& directory, int64_t step, const NamedTensors& model,
+                               const NamedTensors& optimizer, const json& state, int64_t keep) {
+  CheckpointWriter writer(directory, step);
+  writer.WriteModel(model);
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, tensor] : optimizer) specs.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  writer.BeginOptimizer(specs);
+  writer.AppendOptimizer(optimizer);
+  return writer.Commit(state, keep);
 }
 
 std::vector<std::string> AbandonNewer(const std::string& directory, int64_t step) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/engine/checkpoint/durable_file.h"
 #include "worker/engine/checkpoint/safetensors.h"
 
 namespace ithaca::engine {
@@ -32,6 +33,27 @@ struct Checkpoint {
 
 // Creates the directory if it is missing and removes what crashed writers left in it. Call once before the first write.
 void PrepareCheckpointDirectory(const std::string& directory);
+
+// The checkpoint of a step as it is written, under a temporary name; removed again unless committed. One thread.
+class CheckpointWriter {
+ public:
+  CheckpointWriter(const std::string& directory, int64_t step);
+
+  void WriteModel(const NamedTensors& model);
+  // The optimizer's tensors follow by Append, in the order of `specs`.
+  void BeginOptimizer(const std::vector<TensorSpec>& specs);
+  void AppendOptimizer(const NamedTensors& tensors) { optimizer_->Append(tensors); }
+
+  // As WriteCheckpoint ends.
+  CheckpointInfo Commit(const nlohmann::json& state, int64_t keep);
+
+ private:
+  std::string directory_;
+  int64_t step_;
+  TemporaryDirectory temporary_;
+  std::optional<SafetensorsWriter> optimizer_;
+  FileDigest model_digest_;
+};
 
 // Commits the checkpoint of `step` (replacing one of the same step), then removes older ones beyond the newest `keep`
 // (at least this one stays). Those of later steps are left alone. On failure nothing of the new one is left behind.

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "worker/engine/errors.h"
+#include "worker/plan/rope_scaling.h"
 
 namespace ithaca::engine {
 namespace {
@@ -48,7 +49,7 @@ const char* DTypeOf(const NamedTensors& tensors) {
 }
 
 std::string ConfigText(const fs::path& model_directory, const NamedTensors& tensors,
-                       const nlohmann::json& config_overrides) {
+                       const nlohmann::json& job_rope_scaling) {
   const fs::path path = model_directory / "config.json";
   std::ifstream stream(path);
   ordered_json config = ordered_json::parse(stream, nullptr, /*allow_exceptions=*/false);
@@ -57,7 +58,10 @@ std::string ConfigText(const fs::path& model_directory, const NamedTensors& tens
   }
   // transformers 5 writes `dtype`, earlier versions `torch_dtype`; both are read.
   config[config.contains("dtype") ? "dtype" : "torch_dtype"] = DTypeOf(tensors);
-  config.merge_patch(ordered_json(config_overrides));
+  const nlohmann::json scaled = plan::WithRopeScaling(nlohmann::json(config), job_rope_scaling);
+  for (const char* key : {"rope_scaling", "rope_parameters", "max_position_embeddings"}) {
+    if (scaled.contains(key)) config[key] = ordered_json(scaled[key]);
+  }
   return config.dump(2) + "\n";
 }
 
@@ -100,14 +104,14 @@ int64_t WriteWeights(const fs::path& directory, const NamedTensors& tensors, int
 }  // namespace
 
 CheckpointInfo ExportHuggingFace(const std::string& model_directory, const NamedTensors& tensors,
-                                 const std::string& output_directory, const nlohmann::json& config_overrides,
+                                 const std::string& output_directory, const nlohmann::json& job_rope_scaling,
                                  int64_t max_shard_bytes) {
   const fs::path output = fs::absolute(output_directory);
   const fs::path final_path = output.has_filename() ? output : output.parent_path();
   TemporaryDirectory temporary(final_path.parent_path().string(), final_path.filename().string());
   const fs::path directory = temporary.path();
   CheckpointInfo info{final_path.string(), 0};
-  info.bytes += WriteFile(directory / "config.json", ConfigText(model_directory, tensors, config_overrides));
+  info.bytes += WriteFile(directory / "config.json", ConfigText(model_directory, tensors, job_rope_scaling));
   for (const char* name : kCopied) {
     const fs::path source = fs::path(model_directory) / name;
     if (fs::exists(source)) info.bytes += WriteFile(directory / name, ReadFile(source));

@@ -251,40 +251,59 @@ at::Tensor SafetensorsReader::Load(const std::string& name) const {
   return tensor;
 }
 
-FileDigest WriteSafetensors(const std::string& path, const NamedTensors& tensors,
-                            const std::map<std::string, std::string>& metadata) {
-  std::vector<const std::pair<std::string, at::Tensor>*> order;
-  for (const auto& item : tensors) order.push_back(&item);
-  // Wide elements first keeps every tensor aligned to its element size.
-  std::stable_sort(order.begin(), order.end(),
-                   [](auto* a, auto* b) { return a->second.itemsize() > b->second.itemsize(); });
+SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<TensorSpec>& specs,
+                                     const std::map<std::string, std::string>& metadata)
+    : file_(path), specs_(specs) {
   json header = json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset = 0;
-  for (const auto* item : order) {
-    const auto& [name, tensor] = *item;
-    const char* dtype = NameOf(tensor.scalar_type());
-    if (dtype == nullptr || header.contains(name)) {
+  for (const TensorSpec& spec : specs_) {
+    const char* dtype = NameOf(spec.dtype);
+    if (dtype == nullptr || header.contains(spec.name)) {
       throw EngineError(plan::ExitCode::kInternal,
-                        path + " cannot hold tensor " + name + ": " +
+                        path + " cannot hold tensor " + spec.name + ": " +
                             (dtype == nullptr ? "its dtype has no name there" : "it is named twice"));
     }
-    const int64_t end = offset + static_cast<int64_t>(tensor.nbytes());
-    header[name] = {{"dtype", dtype}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
+    int64_t end = static_cast<int64_t>(c10::elementSize(spec.dtype));
+    for (const int64_t size : spec.shape) end *= size;
+    end += offset;
+    header[spec.name] = {{"dtype", dtype}, {"shape", spec.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');
   const uint64_t length = text.size();
+  file_.Write(&length, kLengthBytes);
+  file_.Write(text);
+}
 
-  DurableFile file(path);
-  file.Write(&length, kLengthBytes);
-  file.Write(text);
-  for (const auto* item : order) {
-    const at::Tensor host = item->second.detach().to(at::kCPU).contiguous();
-    file.Write(host.const_data_ptr(), static_cast<int64_t>(host.nbytes()));
+void SafetensorsWriter::Append(const NamedTensors& tensors) {
+  for (const auto& [name, tensor] : tensors) {
+    TORCH_CHECK(next_ < specs_.size() && specs_[next_].name == name && specs_[next_].dtype == tensor.scalar_type() &&
+                    tensor.sizes() == at::IntArrayRef(specs_[next_].shape),
+                name, " is not the tensor that the header has next");
+    ++next_;
+    const at::Tensor host = tensor.detach().to(at::kCPU).contiguous();
+    file_.Write(host.const_data_ptr(), static_cast<int64_t>(host.nbytes()));
   }
-  return file.Commit();
+}
+
+FileDigest SafetensorsWriter::Commit() {
+  TORCH_CHECK(next_ == specs_.size(), "tensors are missing");
+  return file_.Commit();
+}
+
+FileDigest WriteSafetensors(const std::string& path, const NamedTensors& tensors,
+                            const std::map<std::string, std::string>& metadata) {
+  NamedTensors ordered = tensors;
+  // Wide elements first keeps every tensor aligned to its element size.
+  std::stable_sort(ordered.begin(), ordered.end(),
+                   [](const auto& a, const auto& b) { return a.second.itemsize() > b.second.itemsize(); });
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, tensor] : ordered) specs.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  SafetensorsWriter writer(path, specs, metadata);
+  writer.Append(ordered);
+  return writer.Commit();
 }
 
 }  // namespace ithaca::engine

@@ -57,6 +57,32 @@ class SafetensorsReader {
   std::map<std::string, std::string> metadata_;
 };
 
+struct TensorSpec {
+  std::string name;
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+};
+
+// A safetensors file written tensor by tensor, so that not all of them need exist at once. Throws EngineError
+// (checkpoint I/O); names are unique.
+class SafetensorsWriter {
+ public:
+  // Writes the header; the tensors follow in the order of `specs`, which is by falling size of their elements.
+  SafetensorsWriter(const std::string& path, const std::vector<TensorSpec>& specs,
+                    const std::map<std::string, std::string>& metadata = {});
+
+  // The next tensors, on any device; each is copied to the host by itself.
+  void Append(const NamedTensors& tensors);
+
+  // After the last one: flushes to the disk.
+  FileDigest Commit();
+
+ private:
+  DurableFile file_;
+  std::vector<TensorSpec> specs_;
+  size_t next_ = 0;
+};
+
 // Writes a safetensors file and flushes it to the disk. Tensors may be on any device and are copied to the host one at
 // a time; names are unique. Throws EngineError (checkpoint I/O).
 FileDigest WriteSafetensors(const std::string& path, const NamedTensors& tensors,

@@ -84,6 +84,24 @@ void C10dCommunicator::Broadcast(at::Tensor& tensor, int root) {
   if (rank_ == root) bytes_sent_ += static_cast<int64_t>(tensor.nbytes()) * (size_ - 1);
 }
 
+void C10dCommunicator::ReduceScatterSum(at::Tensor& parts) {
+  TORCH_CHECK(parts.numel() % size_ == 0, "not of equal parts");
+  const int64_t count = parts.numel() / size_;
+  at::Tensor mine = parts.narrow(0, rank_ * count, count);
+  c10d::ReduceScatterOptions options;
+  options.reduceOp = c10d::ReduceOp::SUM;
+  Run("reduce-scatter", [&] { return backend_->_reduce_scatter_base(mine, parts, options); });
+  bytes_sent_ += static_cast<int64_t>(parts.nbytes()) * (size_ - 1) / size_;
+}
+
+void C10dCommunicator::AllGather(at::Tensor& parts) {
+  TORCH_CHECK(parts.numel() % size_ == 0, "not of equal parts");
+  const int64_t count = parts.numel() / size_;
+  at::Tensor mine = parts.narrow(0, rank_ * count, count);
+  Run("all-gather", [&] { return backend_->_allgather_base(parts, mine); });
+  bytes_sent_ += static_cast<int64_t>(mine.nbytes()) * (size_ - 1);
+}
+
 void C10dCommunicator::Barrier() {
   Run("barrier", [&] { return backend_->barrier(); });
 }

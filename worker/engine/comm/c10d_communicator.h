@@ -36,6 +36,8 @@ class C10dCommunicator : public Communicator {
   void AllReduceSum(at::Tensor& tensor) override;
   void AllReduceMax(at::Tensor& tensor) override;
   void Broadcast(at::Tensor& tensor, int root) override;
+  void ReduceScatterSum(at::Tensor& parts) override;
+  void AllGather(at::Tensor& parts) override;
   void Barrier() override;
   void Abort(const std::string& reason) override;
   int64_t bytes_sent() const override { return bytes_sent_; }

@@ -26,6 +26,10 @@ class Communicator {
   virtual void AllReduceSum(at::Tensor& tensor) = 0;
   virtual void AllReduceMax(at::Tensor& tensor) = 0;
   virtual void Broadcast(at::Tensor& tensor, int root) = 0;
+  // A flat tensor of size() equal parts, in place. ReduceScatterSum: part rank() becomes its sum over all ranks, the
+  // others are undefined. AllGather: part r becomes that of rank r.
+  virtual void ReduceScatterSum(at::Tensor& parts) = 0;
+  virtual void AllGather(at::Tensor& parts) = 0;
   virtual void Barrier() = 0;
   // From any thread: makes pending and later collectives on this rank fail.
   virtual void Abort(const std::string& reason) = 0;

@@ -1,5 +1,6 @@
 #include "worker/engine/comm/gloo.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -27,7 +28,25 @@ class GlooCommunicator : public C10dCommunicator {
     if (aborted()) ReleaseBackend();
   }
 
+  // c10d's own forms of these two work on copies of everything; here nothing is copied, or a piece at a time.
+  void ReduceScatterSum(at::Tensor& parts) override {
+    for (int64_t begin = 0; begin < parts.numel(); begin += kPieceElements) {
+      at::Tensor piece = parts.narrow(0, begin, std::min(kPieceElements, parts.numel() - begin));
+      AllReduceSum(piece);
+    }
+  }
+  void AllGather(at::Tensor& parts) override {
+    TORCH_CHECK(parts.numel() % size() == 0, "not of equal parts");
+    const int64_t count = parts.numel() / size();
+    for (int root = 0; root < size(); ++root) {
+      at::Tensor part = parts.narrow(0, root * count, count);
+      Broadcast(part, root);
+    }
+  }
+
  private:
+  static constexpr int64_t kPieceElements = 1 << 25;
+
   // The state outlives the communicator: the callback of an abandoned collective may come late.
   struct Signal {
     std::mutex mutex;

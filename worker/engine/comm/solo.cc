@@ -22,6 +22,8 @@ class SoloCommunicator : public Communicator {
   void AllReduceSum(at::Tensor&) override { CheckAlive(); }
   void AllReduceMax(at::Tensor&) override { CheckAlive(); }
   void Broadcast(at::Tensor&, int) override { CheckAlive(); }
+  void ReduceScatterSum(at::Tensor&) override { CheckAlive(); }
+  void AllGather(at::Tensor&) override { CheckAlive(); }
   void Barrier() override { CheckAlive(); }
   void Abort(const std::string& reason) override {
     const std::lock_guard<std::mutex> lock(mutex_);

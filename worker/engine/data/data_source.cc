@@ -10,12 +10,15 @@ struct DataSource::State {
   State(Corpus documents, const DataOptions& options)
       : corpus(std::move(documents)),
         packing(corpus, options.sequence_length, options.packing, options.shuffle, options.seed),
-        padded_length((options.sequence_length + options.multiple_of - 1) / options.multiple_of * options.multiple_of) {
+        options(options) {}
+
+  int64_t Padded(int64_t tokens) const {
+    return (tokens + options.multiple_of - 1) / options.multiple_of * options.multiple_of;
   }
 
   Corpus corpus;
   Packing packing;
-  int64_t padded_length;  // T
+  DataOptions options;
 };
 
 DataSource::DataSource(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -36,7 +39,10 @@ int64_t DataSource::tokens_per_epoch() const { return state_->corpus.tokens(); }
 
 Sequence DataSource::Get(int64_t index) const {
   const int64_t per_epoch = sequences_per_epoch();
-  return LayOut(state_->corpus, state_->packing.Pieces(index / per_epoch, index % per_epoch), state_->padded_length);
+  const std::vector<Piece> pieces = state_->packing.Pieces(index / per_epoch, index % per_epoch);
+  const DataOptions& options = state_->options;
+  const int64_t tokens = options.packing ? options.sequence_length : pieces.front().end - pieces.front().begin;
+  return LayOut(state_->corpus, pieces, state_->Padded(tokens));
 }
 
 }  // namespace ithaca::engine

@@ -14,8 +14,9 @@ namespace ithaca::engine {
 
 inline constexpr int64_t kIgnoredLabel = -100;
 
-// One sequence as every rank of its group sees it before it takes its shard. T = sequence_length rounded up to a
-// multiple of DataOptions.multiple_of; every vector with suffix _T has T elements.
+// One sequence as every rank of its group sees it before it takes its shard. T is a multiple of
+// DataOptions.multiple_of: packed, that of sequence_length; not packed, that of the document. Every vector with suffix
+// _T has T elements.
 struct Sequence {
   std::vector<int64_t> ids_T;        // token ids; padding is 0
   std::vector<int64_t> labels_T;     // labels_T[t] is the target after token t (already shifted), or kIgnoredLabel
@@ -40,10 +41,10 @@ struct DataOptions {
 // A corpus in memory, cut into sequences. Open reads and tokenizes everything; every rank does the same work and gets
 // the same sequences, without communication.
 //
-// Packed, documents follow one another through the sequences and nothing is dropped: a document that crosses the end
-// of a sequence goes on in the next as a document of its own, and only the label across the cut is lost. An epoch is
-// every sequence once; each epoch orders documents and sequences anew from the seed. Not packed, a sequence is one
-// document, or a piece of one that is longer than a sequence.
+// A document that fits a sequence is never cut; a longer one is cut into whole sequences and a rest, each a document of
+// its own, and only the label across the cut is lost. Packed, documents and rests share sequences by best fit; not
+// packed, each has one to itself, no longer than it must be. An epoch is every sequence once; each epoch orders and
+// combines them anew from the seed.
 //
 // Movable, used by one thread (Get keeps the order of the last epoch asked for). Memory: 4 bytes a token, 8 with given
 // labels. Open throws EngineError: invalid data with file and line, invalid config for what is not supported.

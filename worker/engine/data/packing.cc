@@ -1,6 +1,7 @@
 #include "worker/engine/data/packing.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <random>
 #include <utility>
@@ -27,54 +28,70 @@ std::vector<int64_t> Order(int64_t count, bool shuffle, std::mt19937_64& random)
 }  // namespace
 
 Packing::Packing(const Corpus& corpus, int64_t sequence_length, bool packed, bool shuffle, uint64_t seed)
-    : corpus_(corpus), sequence_length_(sequence_length), packed_(packed), shuffle_(shuffle), seed_(seed) {
-  if (packed_) {
-    sequences_ = (corpus.tokens() + sequence_length - 1) / sequence_length;
-    return;
-  }
+    : sequence_length_(sequence_length), packed_(packed), shuffle_(shuffle), seed_(seed) {
   for (size_t d = 0; d + 1 < corpus.starts.size(); ++d) {
     for (int64_t begin = corpus.starts[d]; begin < corpus.starts[d + 1]; begin += sequence_length) {
-      single_pieces_.push_back({begin, std::min(begin + sequence_length, corpus.starts[d + 1])});
+      pieces_.push_back({begin, std::min(begin + sequence_length, corpus.starts[d + 1])});
     }
   }
-  sequences_ = static_cast<int64_t>(single_pieces_.size());
+  Enter(0);
+  sequences_ = static_cast<int64_t>(epoch_sequences_.size());
+}
+
+std::vector<std::vector<int64_t>> Packing::BestFit(const std::vector<int64_t>& order) const {
+  const auto length = [&](int64_t piece) {
+    return pieces_[static_cast<size_t>(piece)].end - pieces_[static_cast<size_t>(piece)].begin;
+  };
+  std::vector<int64_t> longest_first = order;
+  std::stable_sort(longest_first.begin(), longest_first.end(),
+                   [&](int64_t a, int64_t b) { return length(a) > length(b); });
+  std::vector<std::vector<int64_t>> sequences;
+  std::map<int64_t, std::vector<size_t>> with_room;  // tokens left -> sequences
+  for (const int64_t piece : longest_first) {
+    const auto tightest = with_room.lower_bound(length(piece));
+    int64_t left = sequence_length_ - length(piece);
+    size_t sequence = sequences.size();
+    if (tightest == with_room.end()) {
+      sequences.emplace_back();
+    } else {
+      sequence = tightest->second.back();
+      left = tightest->first - length(piece);
+      tightest->second.pop_back();
+      if (tightest->second.empty()) with_room.erase(tightest);
+    }
+    sequences[sequence].push_back(piece);
+    if (left > 0) with_room[left].push_back(sequence);
+  }
+  return sequences;
 }
 
 void Packing::Enter(int64_t epoch) {
   if (epoch == epoch_) return;
-  std::mt19937_64 random(Mix(seed_) ^ Mix(~static_cast<uint64_t>(epoch)));
-  sequence_order_ = Order(sequences_, shuffle_, random);
   epoch_ = epoch;
-  if (!packed_) return;
-  document_order_ = Order(corpus_.documents(), shuffle_, random);
-  stream_starts_.resize(document_order_.size());
-  int64_t at = 0;
-  for (size_t k = 0; k < document_order_.size(); ++k) {
-    const auto document = static_cast<size_t>(document_order_[k]);
-    stream_starts_[k] = at;
-    at += corpus_.starts[document + 1] - corpus_.starts[document];
+  std::mt19937_64 random(Mix(seed_) ^ Mix(~static_cast<uint64_t>(epoch)));
+  const std::vector<int64_t> order = Order(static_cast<int64_t>(pieces_.size()), shuffle_, random);
+  if (!packed_) {
+    epoch_sequences_.clear();
+    for (const int64_t piece : order) epoch_sequences_.push_back({piece});
+    return;
   }
+  epoch_sequences_ = BestFit(order);
+  if (!shuffle_) {  // as near to the order of the corpus as it gets
+    for (auto& pieces : epoch_sequences_) std::sort(pieces.begin(), pieces.end());
+    std::sort(epoch_sequences_.begin(), epoch_sequences_.end());
+    return;
+  }
+  const std::vector<int64_t> turns = Order(static_cast<int64_t>(epoch_sequences_.size()), true, random);
+  std::vector<std::vector<int64_t>> shuffled(epoch_sequences_.size());
+  for (size_t i = 0; i < shuffled.size(); ++i) shuffled[i] = std::move(epoch_sequences_[static_cast<size_t>(turns[i])]);
+  epoch_sequences_ = std::move(shuffled);
 }
 
 std::vector<Piece> Packing::Pieces(int64_t epoch, int64_t index) {
   Enter(epoch);
-  const int64_t slot = sequence_order_[static_cast<size_t>(index)];
-  if (!packed_) return {single_pieces_[static_cast<size_t>(slot)]};
-  return PackedPieces(slot);
-}
-
-std::vector<Piece> Packing::PackedPieces(int64_t slot) const {
-  const int64_t stream_end = std::min((slot + 1) * sequence_length_, corpus_.tokens());
-  int64_t at = slot * sequence_length_;
-  auto k = static_cast<size_t>(std::upper_bound(stream_starts_.begin(), stream_starts_.end(), at) -
-                               stream_starts_.begin() - 1);
   std::vector<Piece> pieces;
-  for (; at < stream_end; ++k) {
-    const auto document = static_cast<size_t>(document_order_[k]);
-    const int64_t begin = corpus_.starts[document] + (at - stream_starts_[k]);
-    const int64_t end = std::min(corpus_.starts[document + 1], begin + (stream_end - at));
-    pieces.push_back({begin, end});
-    at += end - begin;
+  for (const int64_t piece : epoch_sequences_[static_cast<size_t>(index)]) {
+    pieces.push_back(pieces_[static_cast<size_t>(piece)]);
   }
   return pieces;
 }

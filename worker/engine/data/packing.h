@@ -13,8 +13,10 @@ struct Piece {
   int64_t end;
 };
 
-// Which pieces of the corpus share a sequence. Not packed: one piece each. Packed: the documents in the order of the
-// epoch, end to end, cut every `sequence_length` tokens. Holds a reference to the corpus; one thread.
+// Which pieces of the corpus share a sequence. A document of at most `sequence_length` tokens is one piece; a longer
+// one is cut into pieces of that length and a rest. Not packed: one piece a sequence. Packed: best fit, longest pieces
+// first, so that nearly all of every sequence is filled; pieces of one length take turns from epoch to epoch. Holds a
+// reference to the corpus; one thread.
 class Packing {
  public:
   Packing(const Corpus& corpus, int64_t sequence_length, bool packed, bool shuffle, uint64_t seed);
@@ -26,20 +28,18 @@ class Packing {
 
  private:
   void Enter(int64_t epoch);
-  std::vector<Piece> PackedPieces(int64_t slot) const;
+  // The numbers of the pieces of each sequence; among equals, those early in `order` are placed first.
+  std::vector<std::vector<int64_t>> BestFit(const std::vector<int64_t>& order) const;
 
-  const Corpus& corpus_;
   int64_t sequence_length_;
   bool packed_;
   bool shuffle_;
   uint64_t seed_;
+  std::vector<Piece> pieces_;  // in the order of the corpus
   int64_t sequences_ = 0;
-  std::vector<Piece> single_pieces_;  // not packed: one a sequence
 
   int64_t epoch_ = -1;
-  std::vector<int64_t> sequence_order_;  // slot of the sequence with an index
-  std::vector<int64_t> document_order_;  // packed
-  std::vector<int64_t> stream_starts_;   // packed: where document_order_[k] begins in the epoch's stream of tokens
+  std::vector<std::vector<int64_t>> epoch_sequences_;  // numbers of pieces
 };
 
 // Lays pieces out as one sequence of `padded_length` tokens: shifted labels, positions and document starts.

@@ -22,10 +22,11 @@ Decoder::Decoder(const plan::ModelConfig& config, const plan::MemoryPlan& plan, 
       d_norm_E_(parameters.Gradient("model.norm.weight")),
       recomputes_attention_(plan.attention_outputs == plan::AttentionOutputs::kRecompute),
       segment_layers_(plan.segment_layers) {
-  const LayerOptions options{.keep_activations = plan.layer_inputs == plan::LayerInputs::kKeep,
-                             .mlp_tile = plan.mlp_tile};
+  LayerOptions options{.keep_activations = plan.layer_inputs == plan::LayerInputs::kKeep, .mlp_tile = plan.mlp_tile};
   layers_.reserve(config.layers);
   for (int64_t index = 0; index < config.layers; ++index) {
+    options.rotates = config.Rotates(index);
+    options.window = config.Windowed(index) ? config.sliding_window : 0;
     layers_.emplace_back(config, parameters, index, attention_, workspace, options);
   }
   inverse_frequencies_ = RopeInverseFrequencies(config).to(embedding_VE_.device());
@@ -37,22 +38,22 @@ Decoder::Decoder(const plan::ModelConfig& config, const plan::MemoryPlan& plan, 
 int64_t Decoder::End(int64_t begin) const { return std::min(begin + segment_layers_, config_.layers); }
 
 // What goes into `layer`, or, of the number of layers, what comes out of the last.
-at::Tensor Decoder::Input(int64_t layer) const {
+at::Tensor Decoder::Input(const MicroBatch& batch, int64_t layer) const {
   const int64_t segments = inputs_GSE_.size(0) - segment_layers_;
-  if (layer == config_.layers) return inputs_GSE_[segments];
   const int64_t within = layer % segment_layers_;
-  return inputs_GSE_[within == 0 ? layer / segment_layers_ : segments + within];
+  const int64_t row = layer == config_.layers ? segments : within == 0 ? layer / segment_layers_ : segments + within;
+  return inputs_GSE_[row].narrow(0, 0, batch.ids_S.size(0));
 }
 
 at::Tensor Decoder::Forward(const MicroBatch& batch) {
-  at::Tensor x_SE = Input(0);
+  at::Tensor x_SE = Input(batch, 0);
   at::index_select_out(x_SE, embedding_VE_, 0, batch.ids_S);
   for (int64_t begin = 0; begin < config_.layers; begin = End(begin)) {
     ForwardLayers(batch, begin, End(begin));
     if (!recomputes_attention_ || End(begin) == config_.layers) continue;  // what it leaves stays
     std::fill(states_.begin() + begin, states_.begin() + End(begin), LayerState());
   }
-  x_SE = Input(config_.layers);
+  x_SE = Input(batch, config_.layers);
   at::Tensor out_SE = workspace_.Get("normalized", x_SE.sizes(), x_SE.scalar_type());
   at::Tensor rstd_S = workspace_.Get("final_rstd", {x_SE.size(0)}, at::kFloat);
   RmsNorm(x_SE, norm_E_, config_.rms_norm_eps, out_SE, rstd_S);
@@ -61,8 +62,8 @@ at::Tensor Decoder::Forward(const MicroBatch& batch) {
 
 void Decoder::ForwardLayers(const MicroBatch& batch, int64_t begin, int64_t end) {
   for (int64_t layer = begin; layer < end; ++layer) {
-    at::Tensor out_SE = Input(layer + 1);
-    layers_[layer].Forward(Input(layer), batch.layers, states_[layer], out_SE);
+    at::Tensor out_SE = Input(batch, layer + 1);
+    layers_[layer].Forward(Input(batch, layer), batch.layers, states_[layer], out_SE);
   }
 }
 
@@ -70,18 +71,18 @@ void Decoder::ForwardLayers(const MicroBatch& batch, int64_t begin, int64_t end)
 void Decoder::ForwardSegmentAgain(const MicroBatch& batch, int64_t begin) {
   const int64_t last = End(begin) - 1;
   ForwardLayers(batch, begin, last);
-  layers_[last].Attend(Input(last), batch.layers, states_[last]);
+  layers_[last].Attend(Input(batch, last), batch.layers, states_[last]);
 }
 
 void Decoder::Backward(const MicroBatch& batch, const at::Tensor& d_out_SE) {
-  const at::Tensor last_SE = Input(config_.layers);
+  const at::Tensor last_SE = Input(batch, config_.layers);
   at::Tensor d_SE = workspace_.Get("d_stream", last_SE.sizes(), last_SE.scalar_type()).zero_();
   RmsNormBackward(d_out_SE, last_SE, norm_E_, workspace_.Get("final_rstd", {last_SE.size(0)}, at::kFloat), d_SE,
                   d_norm_E_);
   for (int64_t layer = config_.layers - 1; layer >= 0; --layer) {
     if (!states_[layer].attention.out_THD.defined())
       ForwardSegmentAgain(batch, layer / segment_layers_ * segment_layers_);
-    layers_[layer].Backward(Input(layer), batch.layers, states_[layer], d_SE);
+    layers_[layer].Backward(Input(batch, layer), batch.layers, states_[layer], d_SE);
   }
   d_embedding_VE_.index_add_(0, batch.ids_S, d_SE.to(at::kFloat));
 }
@@ -92,7 +93,7 @@ void Decoder::DropState() {
 }
 
 RopeTable Decoder::MakeRope(const at::Tensor& positions_S) const {
-  return MakeRopeTable(inverse_frequencies_, positions_S);
+  return MakeRopeTable(inverse_frequencies_, positions_S, config_.rope_scaling.attention_factor);
 }
 
 }  // namespace ithaca::engine

@@ -50,7 +50,7 @@ class Decoder {
 
  private:
   int64_t End(int64_t begin) const;  // of the segment that begins with layer `begin`
-  at::Tensor Input(int64_t layer) const;
+  at::Tensor Input(const MicroBatch& batch, int64_t layer) const;
   void ForwardLayers(const MicroBatch& batch, int64_t begin, int64_t end);
   void ForwardSegmentAgain(const MicroBatch& batch, int64_t begin);
 
@@ -64,8 +64,8 @@ class Decoder {
   at::Tensor norm_E_, d_norm_E_;
   bool recomputes_attention_;
   int64_t segment_layers_;
-  // [segments + segment_layers, S, E]: what goes into each segment and out of the last, then what goes into each other
-  // layer of the segment at work.
+  // [segments + segment_layers, S of the longest sequence, E]: what goes into each segment and out of the last, then
+  // what goes into each other layer of the segment at work.
   at::Tensor inputs_GSE_;
 };
 

@@ -15,10 +15,12 @@ DecoderLayer::DecoderLayer(const plan::ModelConfig& config, const Parameters& pa
   const std::string layer = "model.layers." + std::to_string(index) + ".";
   const std::string self = layer + "self_attn.";
   const std::vector<std::string> qkv = {self + "q_proj.weight", self + "k_proj.weight", self + "v_proj.weight"};
+  const std::vector<std::string> qkv_bias = {self + "q_proj.bias", self + "k_proj.bias", self + "v_proj.bias"};
   const std::vector<std::string> gate_up = {layer + "mlp.gate_proj.weight", layer + "mlp.up_proj.weight"};
   const auto collect = [&](const auto& one, const auto& stacked) {
     return Tensors{.input_norm = one(layer + "input_layernorm.weight"),
                    .qkv = stacked(qkv),
+                   .qkv_bias = config.qkv_bias ? stacked(qkv_bias) : at::Tensor(),
                    .q_norm = config.qk_norm ? one(self + "q_norm.weight") : at::Tensor(),
                    .k_norm = config.qk_norm ? one(self + "k_norm.weight") : at::Tensor(),
                    .output = one(self + "o_proj.weight"),
@@ -42,7 +44,7 @@ at::Tensor DecoderLayer::Attend(const at::Tensor& x_SE, const LayerBatch& batch,
   const std::vector<int64_t> qkv_shape = {x_SE.size(0), heads, config_.head_dim};
   at::Tensor qkv_SHD = options_.keep_activations ? at::empty(qkv_shape, x_SE.options()) : Scratch("qkv", qkv_shape);
   ComputeQkv(Normalize(x_SE, weights_.input_norm), batch.rope, qkv_SHD);
-  return attention_.Forward(qkv_SHD, batch.documents, options_.keep_activations, state.attention);
+  return attention_.Forward(qkv_SHD, {batch.documents, options_.window}, options_.keep_activations, state.attention);
 }
 
 void DecoderLayer::Backward(const at::Tensor& x_SE, const LayerBatch& batch, LayerState& state, at::Tensor& d_SE) {
@@ -57,7 +59,7 @@ void DecoderLayer::Backward(const at::Tensor& x_SE, const LayerBatch& batch, Lay
     ComputeQkv(normalized_SE, batch.rope, qkv_SHD);
   }
   at::Tensor d_qkv_SHD = attention_.Backward(d_attended_SE.view({tokens, config_.query_heads, config_.head_dim}),
-                                             qkv_SHD, batch.documents, state.attention);
+                                             qkv_SHD, {batch.documents, options_.window}, state.attention);
   BeforeAttentionBackward(x_SE, normalized_SE, batch.rope, d_qkv_SHD, d_SE);
   state = LayerState();
 }
@@ -72,9 +74,13 @@ at::Tensor DecoderLayer::Normalize(const at::Tensor& x_SE, const at::Tensor& wei
 void DecoderLayer::ComputeQkv(const at::Tensor& normalized_SE, const RopeTable& rope, at::Tensor& qkv_SHD) {
   at::Tensor raw_SHD = config_.qk_norm ? Scratch("qkv_raw", qkv_SHD.sizes()) : qkv_SHD;
   at::Tensor flat = raw_SHD.view({raw_SHD.size(0), -1});
-  Linear(normalized_SE, weights_.qkv, flat);
+  if (config_.qkv_bias) {
+    LinearAdd(weights_.qkv_bias.expand_as(flat), normalized_SE, weights_.qkv, flat);
+  } else {
+    Linear(normalized_SE, weights_.qkv, flat);
+  }
   if (config_.qk_norm) NormalizeHeads(raw_SHD, qkv_SHD);
-  ApplyRope(qkv_SHD, config_.query_heads + config_.kv_heads, rope, /*inverse=*/false);
+  if (options_.rotates) ApplyRope(qkv_SHD, config_.query_heads + config_.kv_heads, rope, /*inverse=*/false);
 }
 
 // Qwen3: every query and key head is normalized over D; value heads pass.
@@ -109,10 +115,11 @@ at::Tensor DecoderLayer::NormalizeHeadsBackward(const at::Tensor& d_qkv_SHD) {
 
 void DecoderLayer::BeforeAttentionBackward(const at::Tensor& x_SE, const at::Tensor& normalized_SE,
                                            const RopeTable& rope, at::Tensor& d_qkv_SHD, at::Tensor& d_SE) {
-  ApplyRope(d_qkv_SHD, config_.query_heads + config_.kv_heads, rope, /*inverse=*/true);
+  if (options_.rotates) ApplyRope(d_qkv_SHD, config_.query_heads + config_.kv_heads, rope, /*inverse=*/true);
   const at::Tensor d_raw_SHD = config_.qk_norm ? NormalizeHeadsBackward(d_qkv_SHD) : d_qkv_SHD;
   const at::Tensor d_flat = d_raw_SHD.reshape({x_SE.size(0), -1});
   AddLinearWeightGradient(d_flat, normalized_SE, gradients_.qkv);
+  if (config_.qkv_bias) gradients_.qkv_bias.add_(d_flat.sum({0}, /*keepdim=*/false, at::kFloat));
   at::Tensor d_normalized_SE = Scratch("d_normalized", x_SE.sizes());
   LinearInputGradient(d_flat, weights_.qkv, d_normalized_SE);
   RmsNormBackward(d_normalized_SE, x_SE, weights_.input_norm, workspace_.Get("rstd", {x_SE.size(0)}, at::kFloat), d_SE,

@@ -31,11 +31,14 @@ struct LayerState {
 struct LayerOptions {
   bool keep_activations = false;  // else backward recomputes all but attention from the layer's input
   int64_t mlp_tile = 0;           // tokens that pass the MLP at a time; 0: all
+  bool rotates = true;            // queries and keys, by RoPE
+  int64_t window = 0;             // of attention, in tokens; 0: none
 };
 
-// One decoder layer (Llama, Qwen3) in three segments: before attention (norm, q k v, RoPE), attention, after attention
-// (output projection, norm, SwiGLU MLP in tiles of tokens). Each has a forward and a backward written out by hand; no
-// autograd graph exists. Weight gradients are added to the parameters' fp32 buffers. Owned by the decoder; one thread.
+// One decoder layer (plan/model_family.h) in three segments: before attention (norm, q k v, RoPE), attention, after
+// attention (output projection, norm, SwiGLU MLP in tiles of tokens). Each has a forward and a backward written out by
+// hand; no autograd graph exists. Weight gradients are added to the parameters' fp32 buffers. Owned by the decoder; one
+// thread.
 class DecoderLayer {
  public:
   // `parameters`, `attention` and `workspace` outlive the layer.
@@ -54,7 +57,7 @@ class DecoderLayer {
  private:
   // The layer's tensors, as weights or as gradients.
   struct Tensors {
-    at::Tensor input_norm, qkv, q_norm, k_norm, output, post_norm, gate_up, down;
+    at::Tensor input_norm, qkv, qkv_bias, q_norm, k_norm, output, post_norm, gate_up, down;
   };
 
   at::Tensor Normalize(const at::Tensor& x_SE, const at::Tensor& weight_E);

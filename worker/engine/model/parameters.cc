@@ -9,6 +9,8 @@
 namespace ithaca::engine {
 namespace {
 
+constexpr int64_t kPartElements = 64;  // a part is a multiple of this
+
 int64_t Elements(const std::vector<int64_t>& shape) {
   int64_t elements = 1;
   for (const int64_t size : shape) elements *= size;
@@ -43,6 +45,11 @@ std::vector<ParameterSpec> ParameterSpecs(const plan::ModelConfig& config) {
       specs.push_back({layer_prefix(layer) + "self_attn.q_norm.weight", {config.head_dim}});
       specs.push_back({layer_prefix(layer) + "self_attn.k_norm.weight", {config.head_dim}});
     }
+    if (config.qkv_bias) {
+      specs.push_back({layer_prefix(layer) + "self_attn.q_proj.bias", {config.query_heads * config.head_dim}});
+      specs.push_back({layer_prefix(layer) + "self_attn.k_proj.bias", {config.kv_heads * config.head_dim}});
+      specs.push_back({layer_prefix(layer) + "self_attn.v_proj.bias", {config.kv_heads * config.head_dim}});
+    }
   }
   specs.push_back({"model.norm.weight", {config.hidden_size}});
   specs.push_back({"model.embed_tokens.weight", {config.vocab_size, config.hidden_size}});
@@ -51,7 +58,7 @@ std::vector<ParameterSpec> ParameterSpecs(const plan::ModelConfig& config) {
   return specs;
 }
 
-Parameters::Parameters(const plan::ModelConfig& config, at::ScalarType dtype, at::Device device)
+Parameters::Parameters(const plan::ModelConfig& config, at::ScalarType dtype, at::Device device, int64_t parts)
     : specs_(ParameterSpecs(config)) {
   offsets_.push_back(0);
   for (size_t i = 0; i < specs_.size(); ++i) {
@@ -60,8 +67,11 @@ Parameters::Parameters(const plan::ModelConfig& config, at::ScalarType dtype, at
     if (specs_[i].shape.size() == 1) vector_elements_ = offsets_.back();
   }
   if (config.tied_embeddings) index_of_["lm_head.weight"] = index_of_.at("model.embed_tokens.weight");
-  weights_ = at::empty({offsets_.back()}, at::TensorOptions().dtype(dtype).device(device));
-  gradients_ = at::zeros({offsets_.back()}, at::TensorOptions().dtype(at::kFloat).device(device));
+  const int64_t unit = parts > 1 ? parts * kPartElements : 1;
+  const int64_t padded = (offsets_.back() + unit - 1) / unit * unit;
+  weights_ = at::empty({padded}, at::TensorOptions().dtype(dtype).device(device));
+  weights_.narrow(0, offsets_.back(), padded - offsets_.back()).zero_();
+  gradients_ = at::zeros({padded}, at::TensorOptions().dtype(at::kFloat).device(device));
 }
 
 void Parameters::Load(const WeightFiles& files) {
@@ -99,8 +109,10 @@ at::Tensor Parameters::View(const at::Tensor& flat, const std::string& name) con
 at::Tensor Parameters::Stacked(const at::Tensor& flat, const std::vector<std::string>& names) const {
   const size_t first = index_of_.at(names.front());
   const size_t last = index_of_.at(names.back());
-  TORCH_CHECK(last - first + 1 == names.size(), "matrices are not adjacent");
-  return flat.narrow(0, offsets_[first], offsets_[last + 1] - offsets_[first]).view({-1, specs_[first].shape[1]});
+  TORCH_CHECK(last - first + 1 == names.size(), "tensors are not adjacent");
+  std::vector<int64_t> shape = specs_[first].shape;
+  shape[0] = -1;
+  return flat.narrow(0, offsets_[first], offsets_[last + 1] - offsets_[first]).view(shape);
 }
 
 }  // namespace ithaca::engine

@@ -18,8 +18,8 @@ struct ParameterSpec {
   std::vector<int64_t> shape;
 };
 
-// Every trained tensor of a model: first all vectors (norm weights), then all matrices, so that each kind is one range
-// of elements. Matrices that are multiplied together (q, k, v; gate, up) follow one another.
+// Every trained tensor of a model: first all vectors (norms, biases), then all matrices, so that each kind is
+// one range of elements. Those that are used together (q, k, v; gate, up) follow one another.
 std::vector<ParameterSpec> ParameterSpecs(const plan::ModelConfig& config);
 
 // The weights and their gradients, each one flat buffer with a view per tensor: what runs over all of them (sum over
@@ -27,7 +27,8 @@ std::vector<ParameterSpec> ParameterSpecs(const plan::ModelConfig& config);
 // trainer; the decoder keeps views of it; one thread.
 class Parameters {
  public:
-  Parameters(const plan::ModelConfig& config, at::ScalarType dtype, at::Device device);
+  // The flat buffers are padded with zeros to `parts` equal parts of whole vectors of any instruction set.
+  Parameters(const plan::ModelConfig& config, at::ScalarType dtype, at::Device device, int64_t parts = 1);
 
   // Copies every tensor in. Throws EngineError (invalid model) that names a tensor that is missing, has another shape,
   // or is none of this model's.
@@ -35,16 +36,17 @@ class Parameters {
 
   const std::vector<ParameterSpec>& specs() const { return specs_; }
   at::ScalarType dtype() const { return weights_.scalar_type(); }
-  int64_t elements() const { return weights_.numel(); }
+  int64_t elements() const { return offsets_.back(); }
   int64_t vector_elements() const { return vector_elements_; }  // elements before the first matrix
 
   at::Tensor& flat_weights() { return weights_; }
   at::Tensor& flat_gradients() { return gradients_; }
+  const at::Tensor& flat_weights() const { return weights_; }
 
   at::Tensor Weight(const std::string& name) const { return View(weights_, name); }
   at::Tensor Gradient(const std::string& name) const { return View(gradients_, name); }
 
-  // The matrices `names`, adjacent in the layout, as one with all their rows.
+  // The matrices (or vectors) `names`, adjacent in the layout, as one with all their rows.
   at::Tensor StackedWeight(const std::vector<std::string>& names) const { return Stacked(weights_, names); }
   at::Tensor StackedGradient(const std::vector<std::string>& names) const { return Stacked(gradients_, names); }
 

@@ -16,6 +16,9 @@ using ::testing::HasSubstr;
 struct Case {
   int query_heads, kv_heads, head_dim;
   DocumentStarts documents;
+  int64_t window = 0;
+
+  AttentionMask mask() const { return {documents, window}; }
 };
 
 const std::vector<Case>& Cases() {
@@ -26,6 +29,17 @@ const std::vector<Case>& Cases() {
       {8, 8, 24, {0, 65, 256}},
       {3, 1, 128, {0, 193}},
       {2, 1, 20, {0, 50}},  // not a multiple of a vector
+  };
+  return cases;
+}
+
+// Windows of two tokens (of one, the gradients of q and k are zero), of less than a register tile, across tiles and
+// blocks, of nearly and of more than a document.
+const std::vector<Case>& WindowedCases() {
+  static const std::vector<Case> cases = {
+      {9, 3, 64, {0, 300}, 2},    {9, 3, 64, {0, 700}, 5},          {4, 2, 64, {0, 1, 64, 130, 131, 815}, 64},
+      {2, 1, 32, {0, 900}, 193},  {6, 1, 80, {0, 97, 97, 500}, 96}, {3, 1, 128, {0, 193}, 192},
+      {3, 1, 16, {0, 193}, 1000}, {2, 2, 64, {0, 1000}, 257},       {2, 1, 20, {0, 450}, 130},
   };
   return cases;
 }
@@ -43,19 +57,19 @@ Result Compute(AttentionBackend& backend, const Case& c, const HeadGroups& group
                 at::full(qkv_THD.sizes(), 77, qkv_THD.options())};
   const QkvHeads heads = QkvHeads::Of(qkv_THD, queries, kv);
   QkvHeads gradients = QkvHeads::Of(result.d_qkv_THD, queries, kv);
-  backend.Forward(heads, groups, c.documents, scale, result.out_THD, result.lse_HT);
-  backend.Backward(d_out_THD, heads, result.out_THD, result.lse_HT, groups, c.documents, scale, gradients);
+  backend.Forward(heads, groups, c.mask(), scale, result.out_THD, result.lse_HT);
+  backend.Backward(d_out_THD, heads, result.out_THD, result.lse_HT, groups, c.mask(), scale, gradients);
   return result;
 }
 
-void ExpectExact(AttentionBackend& backend) {
-  for (const Case& c : Cases()) {
+void ExpectExact(AttentionBackend& backend, const std::vector<Case>& cases = Cases()) {
+  for (const Case& c : cases) {
     SCOPED_TRACE(std::string(backend.name()) + " " + std::to_string(c.query_heads) + "/" + std::to_string(c.kv_heads) +
-                 " heads of " + std::to_string(c.head_dim));
+                 " heads of " + std::to_string(c.head_dim) + ", window " + std::to_string(c.window));
     const int64_t tokens = c.documents.back();
     const at::Tensor qkv_THD = RandomTensor({tokens, c.query_heads + 2 * c.kv_heads, c.head_dim}, 1);
     const at::Tensor d_out_THD = RandomTensor({tokens, c.query_heads, c.head_dim}, 2);
-    const ExpectedAttention expected(qkv_THD, d_out_THD, c.query_heads, c.kv_heads, c.documents);
+    const ExpectedAttention expected(qkv_THD, d_out_THD, c.query_heads, c.kv_heads, c.mask());
     const HeadGroups groups = LocalHeadGroups(plan::HeadPlan(c.query_heads, c.kv_heads, 1), 0);
     const Result got = Compute(backend, c, groups, qkv_THD, d_out_THD);
     EXPECT_LT(RelativeError(got.out_THD, expected.out_THD), 2e-6);
@@ -70,6 +84,19 @@ void ExpectExact(AttentionBackend& backend) {
 
 TEST(AttentionBackendTest, ReferenceIsExact) { ExpectExact(*MakeReferenceAttention()); }
 
+TEST(AttentionBackendTest, ReferenceIsExactWithinWindows) { ExpectExact(*MakeReferenceAttention(), WindowedCases()); }
+
+TEST(AttentionBackendTest, CpuFlashRefusesWindowsByName) {
+  const Case c{2, 1, 64, {0, 100}, 50};
+  const at::Tensor qkv_THD = RandomTensor({100, 4, 64}, 1), d_out_THD = RandomTensor({100, 2, 64}, 2);
+  try {
+    Compute(*MakeCpuFlashAttention(), c, LocalHeadGroups(plan::HeadPlan(2, 1, 1), 0), qkv_THD, d_out_THD);
+    FAIL() << "a window was ignored";
+  } catch (const EngineError& error) {
+    EXPECT_STREQ(error.what(), "attention backend 'cpu_flash' does not do sliding windows");
+  }
+}
+
 TEST(AttentionBackendTest, CpuFlashIsExact) { ExpectExact(*MakeCpuFlashAttention()); }
 
 TEST(AttentionBackendTest, CpuBlockedIsExactWithEveryInstructionSet) {
@@ -77,6 +104,7 @@ TEST(AttentionBackendTest, CpuBlockedIsExactWithEveryInstructionSet) {
   for (const blocked::Kernels* kernels = blocked::AvailableKernels(); kernels->name != nullptr; ++kernels, ++tried) {
     SCOPED_TRACE(kernels->name);
     ExpectExact(*MakeCpuBlockedAttention(*kernels));
+    ExpectExact(*MakeCpuBlockedAttention(*kernels), WindowedCases());
   }
   EXPECT_GE(tried, 1);
 }
@@ -87,6 +115,7 @@ TEST(AttentionBackendTest, CpuBlockedIsExactWithAnyNumberOfThreads) {
     SCOPED_TRACE(threads);
     at::set_num_threads(threads);
     ExpectExact(*MakeCpuBlockedAttention());
+    ExpectExact(*MakeCpuBlockedAttention(), WindowedCases());
   }
   at::set_num_threads(before);
 }

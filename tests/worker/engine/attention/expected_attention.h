@@ -25,13 +25,16 @@ struct ExpectedAttention {
 
   // qkv_THD [T, Hq + 2 Hkv, D], d_out_THD [T, Hq, D].
   ExpectedAttention(const at::Tensor& qkv_THD, const at::Tensor& d_out_THD, int query_heads, int kv_heads,
-                    const DocumentStarts& documents) {
+                    const AttentionMask& mask) {
+    const DocumentStarts& documents = mask.documents;
     const int64_t tokens = qkv_THD.size(0), head_dim = qkv_THD.size(2);
     const at::Tensor qkv = qkv_THD.to(at::kDouble).detach().requires_grad_(true);
     at::Tensor allowed = at::zeros({tokens, tokens}, at::kBool);
     for (size_t d = 0; d + 1 < documents.size(); ++d) {
       const int64_t start = documents[d], length = documents[d + 1] - start;
-      allowed.narrow(0, start, length).narrow(1, start, length).copy_(at::ones({length, length}, at::kBool).tril());
+      at::Tensor visible = at::ones({length, length}, at::kBool).tril();
+      if (mask.window > 0) visible = visible.triu(1 - mask.window);
+      allowed.narrow(0, start, length).narrow(1, start, length).copy_(visible);
     }
     const int64_t group = query_heads / kv_heads;
     const at::Tensor q_HTD = qkv.narrow(1, 0, query_heads).transpose(0, 1);

@@ -11,6 +11,7 @@ namespace {
 struct Case {
   int query_heads, kv_heads;
   DocumentStarts documents;  // ends with 240 tokens: divisible by 1, 2, 3, 4
+  int64_t window = 0;
 };
 const Case kCases[] = {
     {9, 3, {0, 240}},           {9, 3, {0, 7, 100, 240}}, {4, 2, {0, 240}},
@@ -24,7 +25,7 @@ void ExpectAsOneProcess(const Case& c, int ranks, const std::string& backend, bo
                std::to_string(c.kv_heads) + " heads");
   const at::Tensor qkv = RandomTensor({kTokens, c.query_heads + 2 * c.kv_heads, kHeadDim}, 1);
   const at::Tensor d_out = RandomTensor({kTokens, c.query_heads, kHeadDim}, 2);
-  const ExpectedAttention expected(qkv, d_out, c.query_heads, c.kv_heads, c.documents);
+  const ExpectedAttention expected(qkv, d_out, c.query_heads, c.kv_heads, {c.documents, c.window});
   RunRanks(ranks, [&](Communicator& group) {
     at::set_num_threads(1);  // of this rank's thread: ranks share the machine's cores
     const int64_t shard = kTokens / group.size();
@@ -33,12 +34,12 @@ void ExpectAsOneProcess(const Case& c, int ranks, const std::string& backend, bo
     };
     UlyssesAttention attention(plan::HeadPlan(c.query_heads, c.kv_heads, ranks), kHeadDim, group, backend);
     AttentionState state;
-    const at::Tensor out = attention.Forward(mine(qkv), c.documents, keep_qkv, state);
+    const at::Tensor out = attention.Forward(mine(qkv), {c.documents, c.window}, keep_qkv, state);
     EXPECT_LT(RelativeError(out, mine(expected.out_THD)), 2e-6);
     EXPECT_EQ(state.qkv_THD.defined(), keep_qkv);
     EXPECT_TRUE(at::equal(attention.OutputFromState(state), out));
     const at::Tensor again = keep_qkv ? at::Tensor() : mine(qkv);
-    const at::Tensor d_qkv = attention.Backward(mine(d_out), again, c.documents, state);
+    const at::Tensor d_qkv = attention.Backward(mine(d_out), again, {c.documents, c.window}, state);
     EXPECT_FALSE(state.out_THD.defined());
     EXPECT_LT(RelativeError(d_qkv, mine(expected.d_qkv_THD)), 1e-5);
     const int64_t kv = c.kv_heads;
@@ -61,6 +62,11 @@ void ExpectAsOneProcess(const std::string& backend) {
 TEST(UlyssesAttentionTest, ReferenceOnAnyRanksEqualsOneProcess) { ExpectAsOneProcess("reference"); }
 TEST(UlyssesAttentionTest, CpuFlashOnAnyRanksEqualsOneProcess) { ExpectAsOneProcess("cpu_flash"); }
 TEST(UlyssesAttentionTest, CpuBlockedOnAnyRanksEqualsOneProcess) { ExpectAsOneProcess("cpu_blocked"); }
+
+TEST(UlyssesAttentionTest, WindowsOnAnyRanksEqualOneProcess) {
+  const Case windowed{9, 3, {0, 7, 240}, 50};
+  for (int ranks = 1; ranks <= 4; ++ranks) ExpectAsOneProcess(windowed, ranks, "cpu_blocked", ranks % 2 == 0);
+}
 
 TEST(UlyssesAttentionTest, KeepingQkvChangesNoBit) {
   for (const bool keep_qkv : {false, true}) ExpectAsOneProcess(kCases[1], 3, "auto", keep_qkv);

@@ -46,10 +46,12 @@ TEST_F(Export, ConfigSaysDTypeUnderTheKeyItHad) {
   EXPECT_EQ(Config(), json({{"dtype", "bfloat16"}}));
 }
 
-TEST_F(Export, OverridesReachTheConfig) {
-  const json overrides = {{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}}};
-  ExportHuggingFace(Path("model"), {{"w", at::ones({2})}}, Path("out"), overrides);
-  EXPECT_EQ(Config()["rope_scaling"]["factor"], 8.0);
+TEST_F(Export, RopeScalingOfTheJobReachesTheConfig) {
+  WriteBytes(Path("model/config.json"), R"({"model_type": "llama", "max_position_embeddings": 2048})");
+  ExportHuggingFace(Path("model"), {{"w", at::ones({2})}}, Path("out"), {{"type", "yarn"}, {"factor", 4.0}});
+  EXPECT_EQ(Config()["rope_scaling"],
+            json({{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 2048}}));
+  EXPECT_EQ(Config()["max_position_embeddings"], 8192);
   EXPECT_EQ(Config()["model_type"], "llama");
 }
 

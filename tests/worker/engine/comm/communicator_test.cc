@@ -96,6 +96,24 @@ TEST(CommunicatorTest, MaximumAndBroadcastReachEveryRank) {
   });
 }
 
+TEST(CommunicatorTest, PartsAreSummedWhereTheyBelongAndGatheredEverywhere) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    for (int size = 1; size <= 3; ++size) {
+      RunRanks(size, [&](Communicator& group) {
+        const at::Tensor base = at::arange(5 * size, at::kFloat).to(dtype);
+        at::Tensor parts = base * (group.rank() + 1);
+        group.ReduceScatterSum(parts);
+        const at::Tensor mine = parts.narrow(0, 5 * group.rank(), 5);
+        EXPECT_TRUE(at::equal(mine, (base * (size * (size + 1) / 2)).narrow(0, 5 * group.rank(), 5)));
+        at::Tensor whole = at::full({5 * size}, -1.0, base.options());
+        whole.narrow(0, 5 * group.rank(), 5).copy_(base.narrow(0, 5 * group.rank(), 5));
+        group.AllGather(whole);
+        EXPECT_TRUE(at::equal(whole, base));
+      });
+    }
+  }
+}
+
 TEST(CommunicatorTest, AbortFailsThePendingCollectiveAndAllLaterOnesOnEveryRank) {
   const auto store = c10::make_intrusive<c10d::HashStore>();
   std::promise<void> waiting;

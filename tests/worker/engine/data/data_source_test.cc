@@ -1,8 +1,10 @@
 #include "worker/engine/data/data_source.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <numeric>
+#include <random>
 #include <set>
 
 #include "tests/worker/engine/data/data_fixture.h"
@@ -47,16 +49,51 @@ TEST_F(DataSourceTest, PacksDocumentsWithExactBoundaries) {
   EXPECT_EQ(source.sequences_per_epoch(), 2);
   EXPECT_EQ(source.tokens_per_epoch(), 12);
   const Sequence first = source.Get(0);
-  EXPECT_THAT(first.ids_T, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
-  EXPECT_THAT(first.labels_T, ElementsAre(2, 3, -100, 5, -100, 7, 8, -100));
+  EXPECT_THAT(first.ids_T, ElementsAre(1, 2, 3, 4, 5, 0, 0, 0));
+  EXPECT_THAT(first.labels_T, ElementsAre(2, 3, -100, 5, -100, -100, -100, -100));
   EXPECT_THAT(first.positions_T, ElementsAre(0, 1, 2, 0, 1, 0, 1, 2));
   EXPECT_THAT(first.document_starts, ElementsAre(0, 3, 5, 8));
-  EXPECT_EQ(first.target_tokens, 5);
+  EXPECT_EQ(first.target_tokens, 3);
   const Sequence second = source.Get(1);
-  EXPECT_THAT(second.ids_T, ElementsAre(9, 10, 11, 12, 0, 0, 0, 0));
-  EXPECT_THAT(second.labels_T, ElementsAre(10, 11, 12, -100, -100, -100, -100, -100));
-  EXPECT_THAT(second.positions_T, ElementsAre(0, 1, 2, 3, 0, 1, 2, 3));
-  EXPECT_THAT(second.document_starts, ElementsAre(0, 4, 8));
+  EXPECT_THAT(second.ids_T, ElementsAre(6, 7, 8, 9, 10, 11, 12, 0));
+  EXPECT_THAT(second.labels_T, ElementsAre(7, 8, 9, 10, 11, 12, -100, -100));
+  EXPECT_THAT(second.positions_T, ElementsAre(0, 1, 2, 3, 4, 5, 6, 0));
+  EXPECT_THAT(second.document_starts, ElementsAre(0, 7, 8));
+}
+
+TEST_F(DataSourceTest, ALongDocumentIsCutAndItsRestSharesASequence) {
+  SetDocuments({11, 4});
+  const DataSource source = DataSource::Open(options_);
+  EXPECT_THAT(Epoch(source, 0),
+              ElementsAre(ElementsAre(1, 2, 3, 4, 5, 6, 7, 8), ElementsAre(9, 10, 11, 12, 13, 14, 15, 0)));
+  EXPECT_THAT(source.Get(1).document_starts, ElementsAre(0, 3, 7, 8));
+}
+
+// Lengths as of real corpora: many short documents, few long ones.
+TEST_F(DataSourceTest, PackingWastesLittleAndCutsNothingThatFits) {
+  std::mt19937_64 random(5);
+  std::vector<int64_t> lengths;
+  int64_t tokens = 0, longer = 0;
+  for (int i = 0; i < 4000; ++i) {
+    const double uniform = static_cast<double>(random() >> 11) / 9007199254740992.0;
+    lengths.push_back(1 + static_cast<int64_t>(200 * -std::log(1 - uniform) * (1 + static_cast<double>(i % 7))));
+    tokens += lengths.back();
+    longer += lengths.back() > 2048 ? lengths.back() / 2048 : 0;
+  }
+  SetDocuments(lengths);
+  options_.sequence_length = 2048;
+  options_.shuffle = true;
+  const DataSource source = DataSource::Open(options_);
+  EXPECT_LT(static_cast<double>(source.sequences_per_epoch() * 2048), 1.02 * static_cast<double>(tokens));
+  for (int64_t epoch = 0; epoch < 2; ++epoch) {
+    int64_t documents = 0;
+    for (int64_t i = 0; i < source.sequences_per_epoch(); ++i) {
+      const Sequence sequence = source.Get(epoch * source.sequences_per_epoch() + i);
+      ExpectConsistent(sequence);
+      documents += static_cast<int64_t>(sequence.document_starts.size()) - 1 - (sequence.ids_T.back() == 0 ? 1 : 0);
+    }
+    EXPECT_LE(documents, 4000 + longer);
+  }
 }
 
 TEST_F(DataSourceTest, PadsToAMultiple) {
@@ -74,8 +111,12 @@ TEST_F(DataSourceTest, NotPackedEachDocumentHasItsOwnSequences) {
   options_.packing = false;
   options_.sequence_length = 4;
   const DataSource source = DataSource::Open(options_);
-  EXPECT_THAT(Epoch(source, 0), ElementsAre(ElementsAre(1, 2, 3, 0), ElementsAre(4, 5, 6, 7), ElementsAre(8, 9, 10, 11),
-                                            ElementsAre(12, 0, 0, 0), ElementsAre(13, 0, 0, 0)));
+  EXPECT_THAT(Epoch(source, 0), ElementsAre(ElementsAre(1, 2, 3), ElementsAre(4, 5, 6, 7), ElementsAre(8, 9, 10, 11),
+                                            ElementsAre(12), ElementsAre(13)));
+  options_.multiple_of = 2;
+  EXPECT_THAT(Epoch(DataSource::Open(options_), 0),
+              ElementsAre(ElementsAre(1, 2, 3, 0), ElementsAre(4, 5, 6, 7), ElementsAre(8, 9, 10, 11),
+                          ElementsAre(12, 0), ElementsAre(13, 0)));
   EXPECT_EQ(source.Get(3).target_tokens, 0);
 }
 

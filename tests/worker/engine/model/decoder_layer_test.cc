@@ -1,5 +1,5 @@
 // A whole layer against the same layer written for autograd in double: every gradient, with activations kept and
-// recomputed, with and without tiles, for Llama and Qwen3.
+// recomputed, with and without tiles, for every switch of the families.
 
 #include "worker/engine/model/decoder_layer.h"
 
@@ -16,9 +16,10 @@ namespace {
 constexpr int64_t kTokens = 40;
 const DocumentStarts kDocuments = {0, 25, 40};
 
-plan::ModelConfig TinyModel(bool qwen3) {
+enum class Kind { kLlama, kQwen2, kQwen3, kUnrotated };
+
+plan::ModelConfig TinyModel(Kind kind) {
   plan::ModelConfig config;
-  config.family = qwen3 ? plan::ModelFamily::kQwen3 : plan::ModelFamily::kLlama;
   config.hidden_size = 48;
   config.intermediate_size = 80;
   config.layers = 1;
@@ -27,7 +28,9 @@ plan::ModelConfig TinyModel(bool qwen3) {
   config.head_dim = 16;
   config.vocab_size = 11;
   config.tied_embeddings = true;
-  config.qk_norm = qwen3;
+  config.qk_norm = kind == Kind::kQwen3;
+  config.qkv_bias = kind == Kind::kQwen2;
+  if (kind == Kind::kUnrotated) config.unrotated_layers = {true};
   return config;
 }
 
@@ -48,12 +51,14 @@ at::Tensor Rotate(const at::Tensor& x_SHD, const at::Tensor& angles_SD2) {
   return torch::cat({a * cos - b * sin, b * cos + a * sin}, 2);
 }
 
-// The layer of transformers' modeling_llama and modeling_qwen3, by weights under their Hugging Face names.
+// The layer of transformers' modeling_llama, _qwen2, _qwen3 and _smollm3, by weights under their Hugging Face names.
 at::Tensor ReferenceLayer(const plan::ModelConfig& c, std::map<std::string, at::Tensor>& w, const at::Tensor& x,
                           const at::Tensor& angles, const at::Tensor& mask) {
   const auto weight = [&](const std::string& name) { return w.at("model.layers.0." + name + ".weight"); };
   const auto heads = [&](const std::string& name, const at::Tensor& in) {
-    return in.matmul(weight("self_attn." + name).t()).view({kTokens, -1, c.head_dim});
+    at::Tensor out = in.matmul(weight("self_attn." + name).t());
+    if (c.qkv_bias) out = out + w.at("model.layers.0.self_attn." + name + ".bias");
+    return out.view({kTokens, -1, c.head_dim});
   };
   const at::Tensor normal = Normalize(x, weight("input_layernorm"), c.rms_norm_eps);
   at::Tensor q = heads("q_proj", normal);
@@ -64,8 +69,12 @@ at::Tensor ReferenceLayer(const plan::ModelConfig& c, std::map<std::string, at::
     k = Normalize(k, weight("self_attn.k_norm"), c.rms_norm_eps);
   }
   const int64_t group = c.query_heads / c.kv_heads;
-  q = Rotate(q, angles).transpose(0, 1);
-  k = Rotate(k, angles).repeat_interleave(group, 1).transpose(0, 1);
+  if (c.Rotates(0)) {
+    q = Rotate(q, angles);
+    k = Rotate(k, angles);
+  }
+  q = q.transpose(0, 1);
+  k = k.repeat_interleave(group, 1).transpose(0, 1);
   v = v.repeat_interleave(group, 1).transpose(0, 1);
   const at::Tensor scores = q.matmul(k.transpose(1, 2)) / std::sqrt(static_cast<double>(c.head_dim));
   const at::Tensor attended = (scores + mask).softmax(-1).matmul(v).transpose(0, 1).reshape({kTokens, -1});
@@ -86,7 +95,7 @@ at::Tensor MaskOf(const DocumentStarts& documents) {
 
 struct Case {
   const char* name;
-  bool qwen3;
+  Kind kind;
   bool keep;
   int64_t tile;
   at::ScalarType dtype = at::kFloat;
@@ -96,7 +105,7 @@ class DecoderLayerTest : public testing::TestWithParam<Case> {};
 
 TEST_P(DecoderLayerTest, OutputAndEveryGradientEqualAutogradInDouble) {
   torch::manual_seed(11);
-  const plan::ModelConfig config = TinyModel(GetParam().qwen3);
+  const plan::ModelConfig config = TinyModel(GetParam().kind);
   Parameters parameters(config, GetParam().dtype, at::kCPU);
   std::map<std::string, at::Tensor> reference;
   for (const ParameterSpec& spec : parameters.specs()) {
@@ -113,7 +122,7 @@ TEST_P(DecoderLayerTest, OutputAndEveryGradientEqualAutogradInDouble) {
   UlyssesAttention attention(plan::HeadPlan(6, 2, 1), 16, *solo, "auto");
   Workspace workspace(at::kCPU);
   DecoderLayer layer(config, parameters, 0, attention, workspace,
-                     {.keep_activations = GetParam().keep, .mlp_tile = GetParam().tile});
+                     {.keep_activations = GetParam().keep, .mlp_tile = GetParam().tile, .rotates = config.Rotates(0)});
   LayerState state;
   at::Tensor out = torch::empty_like(x);
   layer.Forward(x, batch, state, out);
@@ -132,12 +141,17 @@ TEST_P(DecoderLayerTest, OutputAndEveryGradientEqualAutogradInDouble) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, DecoderLayerTest,
-                         testing::Values(Case{"LlamaRecompute", false, false, 0}, Case{"LlamaKeep", false, true, 0},
-                                         Case{"LlamaTiles", false, false, 16}, Case{"LlamaKeepTiles", false, true, 7},
-                                         Case{"Qwen3Recompute", true, false, 16}, Case{"Qwen3Keep", true, true, 0},
-                                         Case{"Qwen3Bfloat16", true, false, 16, at::kBFloat16}),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    All, DecoderLayerTest,
+    testing::Values(Case{"LlamaRecompute", Kind::kLlama, false, 0}, Case{"LlamaKeep", Kind::kLlama, true, 0},
+                    Case{"LlamaTiles", Kind::kLlama, false, 16}, Case{"LlamaKeepTiles", Kind::kLlama, true, 7},
+                    Case{"Qwen2Recompute", Kind::kQwen2, false, 0}, Case{"Qwen2Keep", Kind::kQwen2, true, 0},
+                    Case{"Qwen2Bfloat16", Kind::kQwen2, false, 16, at::kBFloat16},
+                    Case{"Qwen3Recompute", Kind::kQwen3, false, 16}, Case{"Qwen3Keep", Kind::kQwen3, true, 0},
+                    Case{"Qwen3Bfloat16", Kind::kQwen3, false, 16, at::kBFloat16},
+                    Case{"UnrotatedRecompute", Kind::kUnrotated, false, 0},
+                    Case{"UnrotatedKeep", Kind::kUnrotated, true, 0}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace ithaca::engine

@@ -13,7 +13,6 @@ namespace {
 
 plan::ModelConfig TinyModel(bool tied) {
   plan::ModelConfig config;
-  config.family = plan::ModelFamily::kQwen3;
   config.hidden_size = 8;
   config.intermediate_size = 12;
   config.layers = 2;

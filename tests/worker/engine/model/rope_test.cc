@@ -20,8 +20,11 @@ TEST(RopeTest, FrequenciesFallFromOneByPowersOfTheta) {
 
 TEST(RopeTest, Llama3ScalingFollowsThePublishedFormula) {
   plan::ModelConfig config = {.head_dim = 128, .rope_theta = 500000.0};
-  config.rope_scaling = plan::Llama3RopeScaling{
-      .factor = 8.0, .low_freq_factor = 1.0, .high_freq_factor = 4.0, .original_max_position_embeddings = 8192};
+  config.rope_scaling = {.type = plan::RopeType::kLlama3,
+                         .factor = 8.0,
+                         .original_positions = 8192,
+                         .low_freq_factor = 1.0,
+                         .high_freq_factor = 4.0};
   const at::Tensor frequencies = RopeInverseFrequencies(config);
   int kept = 0;
   int divided = 0;
@@ -45,6 +48,37 @@ TEST(RopeTest, Llama3ScalingFollowsThePublishedFormula) {
   EXPECT_GT(kept, 0);
   EXPECT_GT(divided, 0);
   EXPECT_GT(blended, 0);
+}
+
+TEST(RopeTest, LinearScalingDividesEveryFrequency) {
+  plan::ModelConfig config = {.head_dim = 64, .rope_theta = 10000.0};
+  const at::Tensor plain = RopeInverseFrequencies(config);
+  config.rope_scaling = {.type = plan::RopeType::kLinear, .factor = 4.0};
+  EXPECT_TRUE(at::equal(RopeInverseFrequencies(config) * 4.0, plain));
+}
+
+TEST(RopeTest, YarnKeepsFastDimensionsAndDividesSlowOnes) {
+  plan::ModelConfig config = {.head_dim = 128, .rope_theta = 1e6};
+  const at::Tensor plain = RopeInverseFrequencies(config);
+  config.rope_scaling = {.type = plan::RopeType::kYarn, .factor = 4.0, .original_positions = 32768};
+  const at::Tensor scaled = RopeInverseFrequencies(config);
+  for (int i = 0; i < 64; ++i) {
+    const double turns = 32768 * plain[i].item<double>() / (2 * std::numbers::pi);
+    const double ratio = plain[i].item<double>() / scaled[i].item<double>();
+    if (turns > 40) {
+      EXPECT_NEAR(ratio, 1.0, 1e-6) << i;
+    } else if (turns < 0.8) {
+      EXPECT_NEAR(ratio, 4.0, 1e-5) << i;
+    }
+    EXPECT_GE(ratio, 1.0 - 1e-6) << i;
+    EXPECT_LE(ratio, 4.0 + 1e-5) << i;
+  }
+}
+
+TEST(RopeTest, YarnScalesCosineAndSine) {
+  const RopeTable table = MakeRopeTable(torch::tensor({1.0f}), torch::tensor({0, 5}, torch::kLong), 1.25);
+  EXPECT_NEAR(table.cos_SD2[0][0].item<double>(), 1.25, 1e-6);
+  EXPECT_NEAR(table.sin_SD2[1][0].item<double>(), 1.25 * std::sin(5.0), 1e-6);
 }
 
 TEST(RopeTest, TableHoldsCosineAndSineOfPositionTimesFrequency) {

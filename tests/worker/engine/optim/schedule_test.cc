@@ -29,6 +29,22 @@ TEST(ScheduleTest, CosineAfterWarmUpStartsAtThePeak) {
   EXPECT_NEAR(schedule.LearningRate(500), 0.0, 1e-12);
 }
 
+TEST(ScheduleTest, LinearFallsByTheSameEachStep) {
+  const Schedule schedule(plan::ScheduleType::kLinear, 1.0, 10, 0.2, 111);
+  EXPECT_DOUBLE_EQ(schedule.LearningRate(10), 1.0);
+  EXPECT_NEAR(schedule.LearningRate(35), 0.8, 1e-12);
+  EXPECT_NEAR(schedule.LearningRate(60), 0.6, 1e-12);
+  EXPECT_NEAR(schedule.LearningRate(110), 0.2, 1e-12);
+}
+
+TEST(ScheduleTest, WsdStaysAtThePeakAndFallsOverTheLastTenth) {
+  const Schedule schedule(plan::ScheduleType::kWsd, 1.0, 10, 0.5, 111);
+  EXPECT_DOUBLE_EQ(schedule.LearningRate(10), 1.0);
+  EXPECT_DOUBLE_EQ(schedule.LearningRate(100), 1.0);
+  EXPECT_NEAR(schedule.LearningRate(105), 0.75, 1e-12);
+  EXPECT_NEAR(schedule.LearningRate(110), 0.5, 1e-12);
+}
+
 TEST(ScheduleTest, OneStepRunsAtThePeak) {
   EXPECT_DOUBLE_EQ(Schedule(plan::ScheduleType::kCosine, 3.0, 0, 0.1, 1).LearningRate(0), 3.0);
 }
