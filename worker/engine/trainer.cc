@@ -14,8 +14,6 @@
 namespace ithaca::engine {
 namespace {
 
-constexpr int64_t kReduceElements = 1 << 25;  // summed at a time: 128 MiB
-
 RankPlace PlaceOf(Mesh& mesh) { return {.replica = mesh.replicas().rank(), .sequence_rank = mesh.sequence().rank()}; }
 
 at::ScalarType DTypeOf(const plan::MemoryPlan& plan) {
@@ -115,10 +113,7 @@ void Trainer::Reduce(StepReport& report) {
   if (sharded()) {
     world.ReduceScatterSum(gradients);
   } else if (world.size() > 1) {
-    for (int64_t begin = 0; begin < gradients.numel(); begin += kReduceElements) {
-      at::Tensor part = gradients.narrow(0, begin, std::min(kReduceElements, gradients.numel() - begin));
-      world.AllReduceSum(part);
-    }
+    world.AllReduceSum(gradients);
   }
   // One more collective carries the loss and what the ranks were asked for; any rank's request is everybody's.
   const bool stop = context_.requests.stop || context_.events.reader_gone();

@@ -67,4 +67,13 @@ void ReadWindowedLayers(JsonSection& section, int64_t window, int64_t first_wind
   model.windowed_layers = windowed;
 }
 
+void ReadSwitchedWindow(JsonSection& section, ModelConfig& model) {
+  bool uses_window = false;
+  int64_t window = 4096, first_windowed = 28;  // defaults of Qwen2Config and Qwen3Config
+  section.Read("use_sliding_window", uses_window);
+  section.Read("sliding_window", window, 1);
+  section.Read("max_window_layers", first_windowed, 0);
+  ReadWindowedLayers(section, uses_window ? window : 0, first_windowed, model);
+}
+
 }  // namespace ithaca::plan

@@ -36,5 +36,7 @@ void RefuseSwitch(JsonSection& section, const char* key);
 // Which layers attend within a window: layer_types, or else those from `first_windowed` on. `window`: its tokens, of
 // which 0 is none at all.
 void ReadWindowedLayers(JsonSection& section, int64_t window, int64_t first_windowed, ModelConfig& model);
+// As Qwen says it: a window of sliding_window tokens from layer max_window_layers on, if use_sliding_window is true.
+void ReadSwitchedWindow(JsonSection& section, ModelConfig& model);
 
 }  // namespace ithaca::plan

@@ -28,13 +28,16 @@ class GlooCommunicator : public C10dCommunicator {
     if (aborted()) ReleaseBackend();
   }
 
-  // c10d's own forms of these two work on copies of everything; here nothing is copied, or a piece at a time.
-  void ReduceScatterSum(at::Tensor& parts) override {
-    for (int64_t begin = 0; begin < parts.numel(); begin += kPieceElements) {
-      at::Tensor piece = parts.narrow(0, begin, std::min(kPieceElements, parts.numel() - begin));
-      AllReduceSum(piece);
+  // A piece at a time: Gloo's own buffers are as large as what it is given.
+  void AllReduceSum(at::Tensor& tensor) override {
+    const at::Tensor flat = tensor.view(-1);
+    for (int64_t begin = 0; begin < flat.numel(); begin += kPieceElements) {
+      at::Tensor piece = flat.narrow(0, begin, std::min(kPieceElements, flat.numel() - begin));
+      C10dCommunicator::AllReduceSum(piece);
     }
   }
+  // c10d's own forms of these two work on copies of everything.
+  void ReduceScatterSum(at::Tensor& parts) override { AllReduceSum(parts); }
   void AllGather(at::Tensor& parts) override {
     TORCH_CHECK(parts.numel() % size() == 0, "not of equal parts");
     const int64_t count = parts.numel() / size();
@@ -45,7 +48,7 @@ class GlooCommunicator : public C10dCommunicator {
   }
 
  private:
-  static constexpr int64_t kPieceElements = 1 << 25;
+  static constexpr int64_t kPieceElements = 1 << 25;  // 128 MiB of fp32
 
   // The state outlives the communicator: the callback of an abandoned collective may come late.
   struct Signal {
